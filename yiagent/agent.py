@@ -1,0 +1,196 @@
+"""`execute(command)`: the one door through which every front end acts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from yiagent.certificates import system_authorities
+from yiagent.commands import Change, Command, RefusalCode, Refused, Restart, TakeSnapshot
+from yiagent.config import Config
+from yiagent.ffmpeg import Job
+from yiagent.intent import Intent, IntentFile
+from yiagent.model import Channel, Phase, Reason, ReasonCode, Snapshot
+from yiagent.redact import Redactor, Secret
+from yiagent.store import Journal, Store
+from yiagent.supervisor import Supervisor
+from yiagent.urls import parse_server
+
+_NO_SERVER = Reason(
+    ReasonCode.NOT_CONFIGURED, "No server is set. Send its URL to server/set, or URL and key to url/set."
+)
+_NO_KEY = Reason(ReasonCode.NOT_CONFIGURED, "No stream key is set. Send it to key/set; the server's site shows it.")
+
+
+def empty_snapshot(channel: Channel) -> Snapshot:
+    """The snapshot of an agent that has only just begun."""
+    return Snapshot(
+        stream=False,
+        phase=Phase.IDLE,
+        since=time.time(),
+        channel=channel,
+        active_channel=None,
+        server=None,
+        key_set=False,
+        attempt=0,
+        retry_at=None,
+        reason=None,
+    )
+
+
+class Agent:
+    """Holds the owner's intent: changes it by command, keeps it on disk, and has the supervisor carry it out."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        intent: Intent,
+        file: IntentFile,
+        supervisor: Supervisor,
+        store: Store,
+        journal: Journal,
+        redactor: Redactor,
+    ) -> None:
+        self._config = config
+        self._intent = intent
+        self._saved: Intent | None = intent
+        self._file = file
+        self._supervisor = supervisor
+        self._store = store
+        self._journal = journal
+        self._redactor = redactor
+        self._turn = asyncio.Lock()
+        self._learn_secrets()
+
+    def begin(self) -> None:
+        """Have the intent carried out as it stands: after a start, with no command."""
+        self._carry_out()
+
+    async def execute(self, command: Command) -> None:
+        """Carry out one command. When it returns, the wish is on disk and in the snapshot. Raises `Refused`."""
+        async with self._turn:
+            if isinstance(command, Restart):
+                self._supervisor.press()
+            elif isinstance(command, TakeSnapshot):
+                self._refuse_snapshot()
+            else:
+                await self._change(command)
+
+    def refresh(self) -> None:
+        """Put together the snapshot anew; called whenever the supervisor's part of it may have changed."""
+        supervisor = self._supervisor
+        state = supervisor.state
+        server = self._server
+        self._store.put_snapshot(
+            Snapshot(
+                stream=self._stream,
+                phase=state.phase,
+                since=supervisor.since,
+                channel=self._channel,
+                active_channel=supervisor.active_channel,
+                server=parse_server(server).masked if server is not None else None,
+                key_set=self._key is not None,
+                attempt=state.attempt,
+                retry_at=supervisor.retry_at,
+                reason=state.reason,
+            )
+        )
+
+    # --- the intent, with the configuration's values where none was ever commanded ---
+
+    @property
+    def _stream(self) -> bool:
+        return self._config.stream.autostart if self._intent.stream is None else self._intent.stream
+
+    @property
+    def _server(self) -> str | None:
+        return self._intent.server or self._config.destination.server
+
+    @property
+    def _key(self) -> Secret | None:
+        return self._intent.key or self._config.destination.key
+
+    @property
+    def _channel(self) -> Channel:
+        wanted = self._intent.channel or self._config.stream.channel
+        # A camera whose configuration lost the channel that was once asked for still has another.
+        return wanted if self._has(wanted) else Channel.AUTO
+
+    def _has(self, channel: Channel) -> bool:
+        return channel is Channel.AUTO or self._config.source.url(channel) is not None
+
+    async def _change(self, change: Change) -> None:
+        if change.channel is not None and not self._has(change.channel):
+            message = f"this camera has no {change.channel} channel: source.{change.channel} is not configured"
+            raise Refused(RefusalCode.NOT_AVAILABLE, message)
+        old = self._intent
+        self._intent = Intent(
+            stream=old.stream if change.stream is None else change.stream,
+            server=change.server or old.server,
+            key=change.key or old.key,
+            channel=change.channel or old.channel,
+        )
+        self._learn_secrets()
+        self._carry_out()
+        if self._intent != self._saved:
+            await self._save()
+
+    async def _save(self) -> None:
+        intent = self._intent
+        try:
+            # A card may take its time to sync; the stream and the other front end do not wait for it.
+            await asyncio.to_thread(self._file.save, intent)
+        except OSError as error:
+            self._saved = None
+            self._journal.error(
+                f"The wish could not be saved in {self._file.path.parent} ({error.strerror}): "
+                "it is carried out now, but will not survive a restart of the agent"
+            )
+        else:
+            if self._saved is None:
+                self._journal.info("The wish is saved again")
+            self._saved = intent
+
+    def _carry_out(self) -> None:
+        """Tell the supervisor what is to run. Also where nothing changed: in `failed`, any command is worth a try."""
+        if not self._stream:
+            self._supervisor.want(None)
+        elif self._server is None:
+            self._supervisor.want(None, _NO_SERVER)
+        elif self._key is None:
+            self._supervisor.want(None, _NO_KEY)
+        else:
+            self._supervisor.want(self._job(self._server, self._key))
+        self.refresh()
+
+    def _job(self, server: str, key: Secret) -> Job:
+        config = self._config
+        channel = self._channel
+        if channel is Channel.AUTO:
+            channel = Channel.HD if config.source.hd is not None else Channel.SD
+        source = config.source.url(channel)
+        assert source is not None
+        return Job(
+            channel=channel,
+            source=source,
+            username=config.source.username,
+            password=config.source.password,
+            transport=config.source.transport,
+            audio=config.stream.audio,
+            server=server,
+            key=key,
+            stall_timeout_s=config.stream.stall_timeout_s,
+            ca_file=system_authorities(),
+        )
+
+    def _learn_secrets(self) -> None:
+        self._redactor.learn(self._key)
+        if self._server is not None:
+            url = parse_server(self._server)
+            self._redactor.learn(url.password, user=url.username)
+
+    def _refuse_snapshot(self) -> None:
+        if not self._config.snapshot_enabled:
+            raise Refused(RefusalCode.NOT_AVAILABLE, "pictures are switched off: set snapshot.enabled to true")
+        raise Refused(RefusalCode.NOT_AVAILABLE, "this version of yiagent takes no pictures yet")

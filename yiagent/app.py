@@ -1,0 +1,284 @@
+"""The composition root: everything is made here, started top-down and stopped in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Final, TextIO
+
+from yiagent import __version__
+from yiagent.agent import Agent, empty_snapshot
+from yiagent.config import Config
+from yiagent.guard import Guard
+from yiagent.intent import Intent, IntentFile, IntentUnreadable
+from yiagent.machine import Limits
+from yiagent.model import Info, Level, LogLine, Phase
+from yiagent.mqtt import MqttLink
+from yiagent.payloads import timestamp
+from yiagent.redact import Redactor
+from yiagent.store import Journal, Store
+from yiagent.supervisor import Supervisor
+from yiagent.vitals import Vitals
+
+# An agent that was killed leaves its ffmpeg to the guard, which ends it within 6 s.
+LOCK_WAIT_S: Final = 12.0
+LOCK_POLL_S: Final = 0.1
+# From a request to stop to the end of everything, 10 s: ffmpeg gets the most of it.
+STOP_FFMPEG_S: Final = 7.0
+STOP_LINK_S: Final = 2.5
+RESTART_FRONT_END_S: Final = 5.0
+JOURNAL_TICK_S: Final = 5.0
+# systemd's journal takes the severity from such a prefix.
+_SYSLOG: Final = {Level.DEBUG: 7, Level.INFO: 6, Level.WARNING: 4, Level.ERROR: 3}
+
+
+class AlreadyRunning(Exception):
+    """Another agent holds the state folder."""
+
+
+def run(config: Config) -> int:
+    """Run the agent until SIGTERM or SIGINT; the exit status."""
+    redactor = Redactor()
+    for secret, user in config.secrets:
+        redactor.learn(secret, user=user)
+    journal = Journal(redactor, level=config.log_level, clock=time.time, monotonic=time.monotonic)
+    _Console(journal, sys.stderr)
+    _catch_library_logs(journal)
+    try:
+        with _state_folder(config.state_dir, journal) as lock:
+            asyncio.run(_serve(config, redactor, journal, lock))
+    except AlreadyRunning:
+        journal.error(f"Another yiagent runs with {config.state_dir}; give each camera a state_dir of its own")
+        return 1
+    return 0
+
+
+async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int | None) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    journal.info(f"yiagent {__version__} for {config.device.name} ({config.device.id})")
+
+    guard = Guard(keep_open=(lock,) if lock is not None else ())
+    try:
+        guard.start()
+    except OSError as error:
+        journal.warning(f"No /bin/sh ({error.strerror}): if this agent is killed, its ffmpeg may go on")
+    file = IntentFile(config.state_dir)
+    intent = _load(file, journal)
+    store = Store(empty_snapshot(config.stream.channel))
+    supervisor = Supervisor(
+        ffmpeg=config.ffmpeg,
+        limits=Limits(config.stream.start_timeout_s, config.stream.stall_timeout_s),
+        journal=journal,
+        redactor=redactor,
+        guard=guard,
+        on_change=lambda: agent.refresh(),
+    )
+    agent = Agent(
+        config=config,
+        intent=intent,
+        file=file,
+        supervisor=supervisor,
+        store=store,
+        journal=journal,
+        redactor=redactor,
+    )
+    link = _link(config, store, journal, supervisor, agent)
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        tasks.append(asyncio.create_task(supervisor.run(), name="supervisor"))
+        agent.begin()
+        tasks.append(asyncio.create_task(supervisor.look_at_ffmpeg()))
+        tasks.append(asyncio.create_task(_sample(config, store, supervisor, journal), name="telemetry"))
+        if link is not None:
+            tasks.append(asyncio.create_task(_guarded("MQTT", link.run, journal), name="mqtt"))
+        await _until(stop, tasks[0])
+    finally:
+        journal.info("Stopping")
+        loop.add_signal_handler(signal.SIGINT, supervisor.kill)
+        await _within(STOP_FFMPEG_S, supervisor.stop() if not tasks[0].done() else None)
+        supervisor.kill()
+        if link is not None:
+            await _within(STOP_LINK_S, link.stop())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        guard.close()
+
+
+def _link(config: Config, store: Store, journal: Journal, supervisor: Supervisor, agent: Agent) -> MqttLink | None:
+    if config.mqtt.host is None:
+        journal.warning("mqtt.host is not set: no command can reach this agent; it does what stream.autostart says")
+        return None
+
+    def info() -> Info:
+        return Info(
+            device=config.device.id,
+            name=config.device.name,
+            agent=__version__,
+            ffmpeg=supervisor.ffmpeg_version,
+            python=platform.python_version(),
+            machine=os.uname().machine,
+            web=None,
+        )
+
+    return MqttLink(
+        config=config.mqtt,
+        device=config.device.id,
+        store=store,
+        journal=journal,
+        info=info,
+        execute=agent.execute,
+    )
+
+
+async def _until(stop: asyncio.Event, supervisor: asyncio.Task[None]) -> None:
+    """Return when asked to stop; raise what ended the supervisor, which never ends by itself."""
+    waiting = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({waiting, supervisor}, return_when=asyncio.FIRST_COMPLETED)
+        if supervisor.done():
+            supervisor.result()
+    finally:
+        waiting.cancel()
+
+
+async def _within(seconds: float, work: Awaitable[None] | None) -> None:
+    if work is None:
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await work
+
+
+async def _guarded(name: str, front_end: Callable[[], Awaitable[None]], journal: Journal) -> None:
+    """Run a front end so that a bug in it never stops a live stream."""
+    while True:
+        try:
+            await front_end()
+            return
+        except Exception as error:
+            journal.error(f"{name}: an error in yiagent itself ({type(error).__name__}: {error}); it is started again")
+            await asyncio.sleep(RESTART_FRONT_END_S)
+
+
+async def _sample(config: Config, store: Store, supervisor: Supervisor, journal: Journal) -> None:
+    """Take a sample every interval, by the monotonic clock, and have the journal tell its counts."""
+    vitals = Vitals(config.telemetry.interface)
+    due = next_tick = time.monotonic()
+    while True:
+        now = time.monotonic()
+        if now >= next_tick:
+            journal.tick()
+            next_tick = now + JOURNAL_TICK_S
+        state = supervisor.state
+        on_air = state.phase in (Phase.STREAMING, Phase.STALLED) and state.flowing_since is not None
+        sample = vitals.sample(
+            flow=supervisor.flow,
+            sent_bytes=supervisor.sent_bytes,
+            streaming_s=int(now - state.flowing_since) if on_air and state.flowing_since is not None else 0,
+            child_pid=supervisor.child_pid,
+        )
+        store.put_telemetry(sample)
+        due = max(due + config.telemetry.interval_s, now)
+        await asyncio.sleep(due - time.monotonic())
+
+
+def _load(file: IntentFile, journal: Journal) -> Intent:
+    try:
+        return file.load()
+    except IntentUnreadable as problem:
+        aside = file.set_aside()
+        where = f"kept as {aside.name}" if aside is not None else "it could not be renamed and stays where it is"
+        journal.error(
+            f"The saved wish in {file.path} cannot be used: {problem}; {where}. "
+            "Starting idle: send server, key and ON again"
+        )
+        return Intent(stream=False)
+
+
+@contextlib.contextmanager
+def _state_folder(folder: Path, journal: Journal) -> Iterator[int | None]:
+    """Make the state folder and hold its lock; None where the folder cannot be written. Raises `AlreadyRunning`."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        journal.error(
+            f"state_dir {folder} cannot be written ({error.strerror}): "
+            "what is commanded now will not survive a restart of the agent"
+        )
+        yield None
+        return
+    try:
+        _lock(descriptor, journal)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, journal: Journal) -> None:
+    deadline = time.monotonic() + LOCK_WAIT_S
+    told = False
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise AlreadyRunning from None
+        except OSError:
+            # A file system without locks: two agents on one folder then go unnoticed, which is no reason not to run.
+            return
+        if not told:
+            told = True
+            journal.info("Waiting for the agent before this one, or its ffmpeg, to be gone")
+        time.sleep(LOCK_POLL_S)
+
+
+class _Console:
+    """Writes the journal's lines to a stream as they come."""
+
+    def __init__(self, journal: Journal, stream: TextIO) -> None:
+        self._journal = journal
+        self._stream = stream
+        self._seen = 0
+        # Set by systemd for a service whose output goes to its journal, which adds the time itself.
+        self._systemd = "JOURNAL_STREAM" in os.environ
+        journal.listen(self._write)
+
+    def _write(self) -> None:
+        for line in self._journal.since(self._seen):
+            self._seen = line.seq
+            with contextlib.suppress(OSError, ValueError):
+                print(self._format(line), file=self._stream, flush=True)
+
+    def _format(self, line: LogLine) -> str:
+        if self._systemd:
+            return f"<{_SYSLOG[line.level]}>{line.source}: {line.message}"
+        return f"{timestamp(line.ts)} {line.level.upper():7} {line.source}: {line.message}"
+
+
+def _catch_library_logs(journal: Journal) -> None:
+    """What libraries log goes through the journal, and so through the redactor."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            level = Level.ERROR if record.levelno >= logging.ERROR else Level.WARNING
+            message = record.getMessage()
+            if record.exc_info and record.exc_info[1] is not None:
+                message += f" ({type(record.exc_info[1]).__name__}: {record.exc_info[1]})"
+            (journal.error if level is Level.ERROR else journal.warning)(f"{record.name}: {message}")
+
+    logging.basicConfig(level=logging.WARNING, handlers=[Handler()], force=True)

@@ -1,0 +1,344 @@
+"""One connection to the broker: a paho-mqtt client, its thread, and what it reports as plain events.
+
+A connection is made, lives and ends; the next one is a new object. So no queue, session or certificate of an old
+connection reaches into a new one, and the waiting between two is the link's business alone.
+
+paho's callbacks run in its thread and do one thing: post an event to the asyncio loop (an exception in one would end
+the thread while the client still calls itself connected).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import paho.mqtt.client as paho
+import psutil
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from yiagent.commands import MAX_PAYLOAD_BYTES
+from yiagent.config import MqttConfig
+
+if TYPE_CHECKING:
+    from paho.mqtt.reasoncodes import ReasonCode as PahoReasonCode
+
+CONNECT_TIMEOUT_S: Final = 10.0
+# Acknowledged messages waiting for a broker that does not answer; beyond, publishing fails instead of piling up.
+MOST_QUEUED: Final = 50
+# Telemetry and log lines are sent at QoS 0, which paho queues without limit towards a broker that does not read.
+MOST_UNWRITTEN: Final = 10
+LONGEST_PACKET_BYTES: Final = 16 << 20
+# Of this machine's memory, what one packet may take at the most: 64 MB cameras are real.
+PACKET_SHARE: Final = 64
+
+T = TypeVar("T")
+
+
+class Ended(Enum):
+    """How a connection ended, as far as it matters for the next one."""
+
+    LOST = "lost"
+    REFUSED = "refused"
+    OLD_PROTOCOL = "old_protocol"
+    HUNG_UP = "hung_up"
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The broker accepted the connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The connection is no more, or never was. `message` says why, for a person."""
+
+    how: Ended
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message on a subscribed topic; `payload` is cut just beyond the longest that is taken."""
+
+    topic: str
+    payload: bytes
+    retained: bool
+    response_topic: str | None
+    correlation: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class NotAllowed:
+    """The broker refused a subscription or a publication by this user."""
+
+    what: str
+
+
+Event = Connected | Closed | Received | NotAllowed
+
+
+class Connection:
+    """One paho client. `post` is called in the loop's thread with each event; after `Closed` comes nothing."""
+
+    def __init__(
+        self,
+        config: MqttConfig,
+        *,
+        client_id: str,
+        mqtt5: bool,
+        will: tuple[str, str] | None,
+        loop: asyncio.AbstractEventLoop,
+        post: Callable[[Event], None],
+    ) -> None:
+        self._config = config
+        self._mqtt5 = mqtt5
+        self._loop = loop
+        self._post = post
+        self._closed = False
+        self._accepted = False
+        self._names: dict[int, str] = {}
+        self._unwritten: deque[paho.MQTTMessageInfo] = deque()
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            protocol=MQTTProtocolVersion.MQTTv5 if mqtt5 else MQTTProtocolVersion.MQTTv311,
+            clean_session=None if mqtt5 else True,
+            reconnect_on_failure=False,
+        )
+        client.suppress_exceptions = True
+        client.connect_timeout = CONNECT_TIMEOUT_S
+        client.max_queued_messages_set(MOST_QUEUED)
+        if will is not None:
+            client.will_set(will[0], will[1], qos=1, retain=True)
+        if config.username is not None:
+            client.username_pw_set(config.username, config.password.reveal() if config.password else None)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
+        client.on_publish = self._on_publish
+        client.on_socket_open = _no_delay
+        self._client = client
+
+    @property
+    def mqtt5(self) -> bool:
+        """Whether this connection speaks MQTT 5 rather than 3.1.1."""
+        return self._mqtt5
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the broker takes what is sent: few enough loose messages wait to be written."""
+        while self._unwritten and self._unwritten[0].is_published():
+            self._unwritten.popleft()
+        return len(self._unwritten) < MOST_UNWRITTEN
+
+    async def open(self) -> None:
+        """Connect. What becomes of it comes as events; never raises."""
+        try:
+            await in_daemon_thread(self._connect)
+            self._client.loop_start()
+        except Exception as error:
+            self._emit(Closed(Ended.LOST, _in_words(error, self._config)))
+
+    async def close(self, *, say_goodbye: bool) -> None:
+        """End the connection and its thread. `say_goodbye`: with DISCONNECT, so that the broker sends no last will."""
+
+        def end() -> None:
+            with contextlib.suppress(Exception):
+                if say_goodbye:
+                    self._client.disconnect()
+                self._client.loop_stop()
+            with contextlib.suppress(Exception):
+                # After loop_stop the socket may still be open: a broker that never answered keeps it.
+                sock = self._client.socket()
+                if sock is not None:
+                    sock.close()
+
+        self._closed = True
+        await in_daemon_thread(end)
+
+    def subscribe(self, topics: list[str]) -> None:
+        """Subscribe at QoS 1; with MQTT 5 without what is retained (a replayed command would undo the owner's wish)."""
+        for topic in topics:
+            if self._mqtt5:
+                _, mid = self._client.subscribe(topic, options=SubscribeOptions(qos=1, retainHandling=2))
+            else:
+                _, mid = self._client.subscribe(topic, qos=1)
+            if mid is not None:
+                self._names[mid] = f"listen to {topic}"
+
+    def publish(
+        self, topic: str, payload: str, *, qos: int, retain: bool = False, correlation: bytes | None = None
+    ) -> paho.MQTTMessageInfo | None:
+        """Hand one message to paho's thread; None where it could not be taken."""
+        properties = None
+        if self._mqtt5 and correlation is not None:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.CorrelationData = correlation
+        try:
+            info = self._client.publish(topic, payload.encode(), qos=qos, retain=retain, properties=properties)
+        except ValueError:
+            return None
+        if info.rc != paho.MQTT_ERR_SUCCESS:
+            return None
+        if qos:
+            self._names[info.mid] = f"publish to {topic}"
+        return info
+
+    def publish_loosely(self, topic: str, payload: str) -> None:
+        """Publish at QoS 0 something that may be lost; only while there `has_room`."""
+        info = self.publish(topic, payload, qos=0)
+        if info is not None:
+            self._unwritten.append(info)
+
+    def _connect(self) -> None:
+        tls = self._config.tls
+        if tls is not None:
+            # Read anew for each connection: a renewed certificate needs no restart of the agent.
+            self._client.tls_set(
+                ca_certs=str(tls.ca_file) if tls.ca_file is not None else None,
+                certfile=str(tls.cert_file) if tls.cert_file is not None else None,
+                keyfile=str(tls.key_file) if tls.key_file is not None else None,
+            )
+        host, port, keepalive = self._config.host, self._config.port, self._config.keepalive_s
+        assert host is not None
+        if self._mqtt5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.MaximumPacketSize = longest_packet_bytes()
+            self._client.connect(host, port, keepalive, clean_start=True, properties=properties)
+        else:
+            self._client.connect(host, port, keepalive)
+        if self._closed and (sock := self._client.socket()) is not None:
+            # Given up while the address was being resolved: a half-made session must not push out the next one.
+            sock.close()
+
+    # --- paho's thread ---
+
+    def _emit(self, event: Event) -> None:
+        # The loop is gone when the agent ends with a connection still talking.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._deliver, event)
+
+    def _deliver(self, event: Event) -> None:
+        if self._closed:
+            return
+        self._closed = isinstance(event, Closed)
+        self._post(event)
+
+    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: PahoReasonCode, properties: Any) -> None:
+        if not reason.is_failure:
+            self._accepted = True
+            self._emit(Connected())
+            return
+        if reason.getName() == "Unsupported protocol version":
+            self._emit(Closed(Ended.OLD_PROTOCOL, "it does not speak MQTT 5"))
+            return
+        self._emit(Closed(Ended.REFUSED, _refusal(reason.getName())))
+
+    def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: PahoReasonCode, properties: Any) -> None:
+        name = reason.getName()
+        if name == "Session taken over":
+            message = "another client uses the same id; is a second agent running with this device.id?"
+            self._emit(Closed(Ended.LOST, message))
+        elif not self._accepted:
+            self._emit(Closed(Ended.HUNG_UP, "it closed the connection without an answer; does this port want TLS?"))
+        else:
+            plain = name in ("Normal disconnection", "Unspecified error")
+            self._emit(Closed(Ended.LOST, "the connection was lost" if plain else f"it said: {name}"))
+
+    def _on_message(self, client: Any, userdata: Any, message: paho.MQTTMessage) -> None:
+        properties = message.properties
+        self._emit(
+            Received(
+                topic=message.topic,
+                payload=bytes(message.payload[: MAX_PAYLOAD_BYTES + 1]),
+                retained=message.retain,
+                response_topic=getattr(properties, "ResponseTopic", None),
+                correlation=getattr(properties, "CorrelationData", None),
+            )
+        )
+
+    def _on_subscribe(self, client: Any, userdata: Any, mid: int, reasons: list[PahoReasonCode], _: Any) -> None:
+        what = self._names.pop(mid, "listen")
+        if any(reason.is_failure for reason in reasons):
+            self._emit(NotAllowed(what))
+
+    def _on_publish(self, client: Any, userdata: Any, mid: int, reason: PahoReasonCode, properties: Any) -> None:
+        what = self._names.pop(mid, "publish")
+        if reason.is_failure:
+            self._emit(NotAllowed(what))
+
+
+def longest_packet_bytes() -> int:
+    """The longest packet this machine can afford to receive; MQTT 5 brokers keep longer ones to themselves."""
+    try:
+        return min(LONGEST_PACKET_BYTES, int(psutil.virtual_memory().total) // PACKET_SHARE)
+    except (OSError, psutil.Error, RuntimeError):
+        return LONGEST_PACKET_BYTES // PACKET_SHARE
+
+
+async def in_daemon_thread(function: Callable[[], T]) -> T:
+    """Run blocking `function` beside the loop. Unlike the loop's executor, it never keeps the process from ending."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: Exception | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]
+
+    def work() -> None:
+        result: T | None = None
+        failure: Exception | None = None
+        try:
+            result = function()
+        except Exception as error:
+            failure = error
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=work, name="mqtt-connect", daemon=True).start()
+    return await future
+
+
+def _no_delay(client: Any, userdata: Any, sock: Any) -> None:
+    # With Nagle's algorithm on, bursts of small messages were seen 40 ms late.
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _refusal(name: str) -> str:
+    if name in ("Bad user name or password", "Not authorized"):
+        return "it refuses the user name or password (mqtt.username, mqtt.password), or this client"
+    return f"it refused the connection: {name}"
+
+
+def _in_words(error: Exception, config: MqttConfig) -> str:
+    """Why a connection could not be made, for the one who can mend it."""
+    if isinstance(error, socket.gaierror):
+        return "its name does not resolve to an address (mqtt.host)"
+    if isinstance(error, ConnectionRefusedError):
+        return f"nothing answers at port {config.port} (mqtt.host, mqtt.port)"
+    if isinstance(error, TimeoutError):
+        return "it does not answer (mqtt.host, mqtt.port)"
+    if config.tls is not None and type(error).__module__ == "ssl":
+        verify = getattr(error, "verify_message", None)
+        if verify:
+            return f"its certificate is not accepted: {verify} (mqtt.tls.ca_file)"
+        return f"no encrypted connection came about: {getattr(error, 'reason', None) or 'TLS failed'} (mqtt.tls)"
+    if isinstance(error, OSError) and error.strerror:
+        return f"it cannot be reached: {error.strerror}"
+    return f"it cannot be reached ({type(error).__name__})"

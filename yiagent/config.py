@@ -1,0 +1,622 @@
+"""YAML to `Config`, or one `ConfigError` that lists every fault with its line, what is allowed and "did you mean".
+
+No message repeats a value from the file: what stands in the wrong place may be a password.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import voluptuous as vol
+import yaml
+
+from yiagent.model import Audio, Channel, Level, Transport
+from yiagent.redact import Secret
+from yiagent.urls import BadUrl, Url, check_key, parse_server, parse_source
+
+MAX_FILE_BYTES: Final = 64 * 1024
+MAX_SECRET_FILE_BYTES: Final = 4096
+_DEVICE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_MQTT_HOST = re.compile(r"[A-Za-z0-9_.:%-]{1,253}")
+# A topic level may hold anything but wildcards and controls; `$` at the start belongs to the broker.
+_PREFIX = re.compile(r"[^+#$/\x00-\x1f\x7f][^+#\x00-\x1f\x7f]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with the file: `path` like `mqtt.port`, `line` from 1 or None, and what is allowed there."""
+
+    path: str
+    line: int | None
+    message: str
+
+    def __str__(self) -> str:
+        where = f"line {self.line}: " if self.line is not None else ""
+        return f"{where}{self.path}: {self.message}" if self.path else f"{where}{self.message}"
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; `faults` has every one of them, in the order of the file."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        self.faults = sorted(faults, key=lambda fault: (fault.line or 0, fault.path))
+        super().__init__("\n".join(map(str, self.faults)))
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceConfig:
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceConfig:
+    """The camera. At least one of `hd` and `sd` is set; credentials in a URL are moved to `username` and `password`."""
+
+    hd: Url | None
+    sd: Url | None
+    transport: Transport
+    username: str | None
+    password: Secret | None
+
+    def url(self, channel: Channel) -> Url | None:
+        """The camera's URL for `hd` or `sd`; None where it has none."""
+        return self.hd if channel is Channel.HD else self.sd
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationConfig:
+    server: str | None
+    key: Secret | None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamConfig:
+    autostart: bool
+    channel: Channel
+    audio: Audio
+    start_timeout_s: float
+    stall_timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """Files for TLS. For MQTT: `ca_file` None means the machine's own authorities."""
+
+    ca_file: Path | None
+    cert_file: Path | None
+    key_file: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryConfig:
+    enabled: bool
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class MqttConfig:
+    """The broker. `host` None: no broker at all. `tls` None: plain TCP."""
+
+    host: str | None
+    port: int
+    username: str | None
+    password: Secret | None
+    tls: TlsConfig | None
+    prefix: str
+    keepalive_s: int
+    discovery: DiscoveryConfig
+
+
+@dataclass(frozen=True, slots=True)
+class WebConfig:
+    enabled: bool
+    host: str
+    port: int
+    password: Secret | None
+    tls: TlsConfig | None
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetryConfig:
+    """`interface` None: the one that carries the stream is found by itself."""
+
+    interval_s: float
+    interface: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration, checked; immutable for the life of the agent."""
+
+    device: DeviceConfig
+    source: SourceConfig
+    destination: DestinationConfig
+    stream: StreamConfig
+    mqtt: MqttConfig
+    web: WebConfig
+    telemetry: TelemetryConfig
+    snapshot_enabled: bool
+    log_level: Level
+    state_dir: Path
+    ffmpeg: str
+
+    @property
+    def secrets(self) -> list[tuple[Secret, str | None]]:
+        """Every secret the file holds, each with the user name it goes with."""
+        pairs = [
+            (self.source.password, self.source.username),
+            (self.destination.key, None),
+            (self.mqtt.password, self.mqtt.username),
+            (self.web.password, "yiagent"),
+        ]
+        if self.destination.server is not None:
+            server = parse_server(self.destination.server)
+            pairs.append((server.password, server.username))
+        return [(secret, user) for secret, user in pairs if secret]
+
+
+def load_config(path: Path) -> Config:
+    """The configuration in `path`. Raises `ConfigError` with every fault, also for a file that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError([Fault("", None, f"cannot be read: {error.strerror}")]) from None
+    return parse_config(text, hostname=socket.gethostname(), read_secret=_read_secret)
+
+
+def parse_config(text: bytes, *, hostname: str, read_secret: Callable[[Path], str]) -> Config:
+    """The configuration in `text`. `read_secret` gives what stands in a `…_file`, or raises `OSError`.
+
+    Raises `ConfigError`.
+    """
+    if len(text) > MAX_FILE_BYTES:
+        raise ConfigError([Fault("", None, f"is larger than {MAX_FILE_BYTES // 1024} KiB, so it is no configuration")])
+    document = _Document()
+    tree = document.read(text)
+    if tree is None:
+        raise ConfigError(document.faults)
+    faults = document.faults + _unknown_keys(tree, _SHAPE, document.lines)
+    try:
+        values = _SCHEMA(tree)
+    except vol.MultipleInvalid as invalid:
+        faults += [document.fault(error.path, error.error_message) for error in invalid.errors]
+        for error in invalid.errors:
+            _drop(tree, error.path)
+        # What is left passes, so that faults between several keys are told in the same breath.
+        values = _SCHEMA(tree)
+    build = _Build(values, document, read_secret, broken={fault.path for fault in faults})
+    config = build.config(hostname)
+    if faults or build.faults:
+        raise ConfigError(faults + build.faults)
+    return config
+
+
+def device_from_hostname(hostname: str) -> str:
+    """The default device id: the host name mapped to the alphabet of topics."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", hostname)[:64] or "yiagent"
+
+
+def _read_secret(path: Path) -> str:
+    with path.open("rb") as file:
+        data = file.read(MAX_SECRET_FILE_BYTES + 1)
+    if len(data) > MAX_SECRET_FILE_BYTES:
+        raise OSError(0, "is too large for a password")
+    try:
+        return data.decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise OSError(0, "is not UTF-8 text") from None
+
+
+# --- YAML to a tree of str, None, dict and list ---------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's parser without aliases: a settings file needs none, and a few lines of them can fill all memory."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.get_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not allowed", mark)
+        return super().compose_node(parent, index)
+
+
+class _Document:
+    """One YAML text as plain values, with the line of each path and every fault of its syntax.
+
+    Scalars stay text (the schema knows what each should be), so a password of `0123` or `on` is not made a number
+    or a truth value on the way.
+    """
+
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+        self.lines: dict[tuple[str, ...], int] = {}
+
+    def read(self, text: bytes) -> dict[str, Any] | None:
+        """The document's settings; None where the text is no document of settings at all."""
+        try:
+            # PyYAML's reader takes UTF-8 with or without a mark, and any line ending.
+            loader = _Loader(text)
+            try:
+                node = loader.get_single_node()
+            finally:
+                loader.dispose()
+            value = self._value(node, ()) if node is not None else {}
+        except yaml.MarkedYAMLError as error:
+            # str(error) quotes the line, which may hold a password.
+            mark = error.problem_mark or error.context_mark
+            self._fail(mark.line + 1 if mark else None, f"is not valid YAML: {error.problem or error.context}")
+        except yaml.reader.ReaderError:
+            self._fail(None, "is not text in UTF-8, or holds control characters")
+        except RecursionError:
+            self._fail(None, "is nested too deeply")
+        else:
+            if isinstance(value, dict):
+                return value
+            if not self.faults:
+                self._fail(1, "must be settings of the form `name: value`")
+        return None
+
+    def fault(self, path: list[Any], message: str) -> Fault:
+        """A fault at `path`, with the line of the nearest part of it that stands in the file."""
+        keys = tuple(map(str, path))
+        line = next((self.lines[keys[:end]] for end in range(len(keys), 0, -1) if keys[:end] in self.lines), None)
+        return Fault(".".join(keys), line, message)
+
+    def _fail(self, line: int | None, message: str) -> None:
+        self.faults.append(Fault("", line, message))
+
+    def _value(self, node: yaml.Node, path: tuple[str, ...]) -> Any:
+        if node.tag.startswith("!"):
+            self._fail(node.start_mark.line + 1, "a tag (!name) is not allowed")
+            return None
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._value(child, path) for child in node.value]
+        # A quoted "null" is a word; `style` is None only for plain scalars.
+        if getattr(node, "style", None) is None and node.value in ("", "~", "null", "Null", "NULL"):
+            return None
+        return node.value
+
+    def _mapping(self, node: yaml.MappingNode, path: tuple[str, ...]) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._fail(line, "a setting's name must be a word")
+                continue
+            here = (*path, key_node.value)
+            if key_node.value in result:
+                self.faults.append(Fault(".".join(here), line, f"stands twice (first in line {self.lines[here]})"))
+                continue
+            self.lines[here] = line
+            result[key_node.value] = self._value(value_node, here)
+        return result
+
+
+# --- the schema -----------------------------------------------------------------------------------------------------
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise vol.Invalid("must be text")
+    if not value.isprintable():
+        raise vol.Invalid("must be one line without control characters")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+    if not isinstance(value, str) or value.lower() not in words:
+        raise vol.Invalid("must be true or false")
+    return words[value.lower()]
+
+
+def _number(low: float, high: float, *, whole: bool = False) -> Callable[[Any], float]:
+    kind = "a whole number" if whole else "a number"
+
+    def check(value: Any) -> float:
+        try:
+            number = int(value) if whole else float(value)
+        except (TypeError, ValueError):
+            number = float("nan")
+        # NaN compares false with everything, so it is refused here too.
+        if not low <= number <= high:
+            raise vol.Invalid(f"must be {kind} from {low:g} to {high:g}")
+        return number
+
+    return check
+
+
+def _one_of(*allowed: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if value in allowed:
+            return str(value)
+        raise vol.Invalid(f"must be one of {', '.join(allowed)}{_did_you_mean(value, allowed)}")
+
+    return check
+
+
+def _matching(pattern: re.Pattern[str], allowed: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise vol.Invalid(f"must be {allowed}")
+        return value
+
+    return check
+
+
+def _url(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        try:
+            return parse(_text(value))
+        except BadUrl as error:
+            raise vol.Invalid(str(error)) from None
+
+    return check
+
+
+def _server(value: str) -> str:
+    parse_server(value)
+    return value
+
+
+def _prefix(value: Any) -> str:
+    text = _matching(_PREFIX, "a topic without +, #, or a leading / or $")(value)
+    if text.endswith("/"):
+        raise vol.Invalid("must not end with /")
+    return text
+
+
+_PORT = _number(1, 65535, whole=True)
+_PASSWORD = {"password": _text, "password_file": _text}
+_CERTIFICATE = {"cert_file": _text, "key_file": _text}
+# Every key there is. A leaf is what checks it; a dict is a section.
+_SHAPE: Final[Mapping[str, Any]] = {
+    "device": {"id": _matching(_DEVICE, "1 to 64 of the characters A-Z a-z 0-9 _ -"), "name": _text},
+    "source": {
+        "hd": _url(parse_source),
+        "sd": _url(parse_source),
+        "transport": _one_of(*Transport),
+        "username": _text,
+        **_PASSWORD,
+    },
+    "destination": {"server": _url(_server), "key": _url(check_key), "key_file": _text},
+    "stream": {
+        "autostart": _flag,
+        "channel": _one_of(*Channel),
+        "audio": _one_of(*Audio),
+        "start_timeout_s": _number(1, 600),
+        "stall_timeout_s": _number(1, 600),
+    },
+    "mqtt": {
+        "host": _matching(_MQTT_HOST, "a host name or an address alone, without mqtt:// and port"),
+        "port": _PORT,
+        "username": _text,
+        **_PASSWORD,
+        "tls": {"ca_file": _text, **_CERTIFICATE},
+        "prefix": _prefix,
+        "keepalive_s": _number(1, 65535, whole=True),
+        "discovery": {"enabled": _flag, "prefix": _prefix},
+    },
+    "web": {"enabled": _flag, "host": _text, "port": _PORT, **_PASSWORD, "tls": _CERTIFICATE},
+    "telemetry": {"interval_s": _number(0.2, 3600), "interface": _text},
+    "snapshot": {"enabled": _flag},
+    "log": {"level": _one_of(*Level)},
+    "state_dir": _text,
+    "ffmpeg": _text,
+}
+
+
+def _optional(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A key that stands there without a value counts as left out."""
+    return lambda value: None if value is None else check(value)
+
+
+def _section(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise vol.Invalid("must be a section: indented `name: value` lines")
+    return value
+
+
+def _schema(shape: Mapping[str, Any]) -> Callable[[Any], Any]:
+    checks = {name: _schema(leaf) if isinstance(leaf, Mapping) else leaf for name, leaf in shape.items()}
+    keys = {vol.Optional(name): _optional(check) for name, check in checks.items()}
+    # Unknown keys are told of by `_unknown_keys`, with "did you mean".
+    schema: Callable[[Any], Any] = vol.Schema(vol.All(_section, vol.Schema(keys, extra=vol.REMOVE_EXTRA)))
+    return schema
+
+
+_SCHEMA: Final = _schema(_SHAPE)
+
+
+def _drop(tree: dict[str, Any], path: list[Any]) -> None:
+    for key in path[:-1]:
+        tree = tree[key]
+    tree.pop(path[-1], None)
+
+
+def _unknown_keys(
+    tree: Any, shape: Mapping[str, Any], lines: Mapping[tuple[str, ...], int], path: tuple[str, ...] = ()
+) -> list[Fault]:
+    faults: list[Fault] = []
+    if not isinstance(tree, dict):
+        return faults
+    for key, value in tree.items():
+        here = (*path, key)
+        leaf = shape.get(key)
+        if key not in shape:
+            place = f"in {'.'.join(path)}" if path else "at the top"
+            hint = _did_you_mean(key, tuple(shape)) or f"; allowed {place}: {', '.join(shape)}"
+            # A long or odd "name" is more likely a value without its name: perhaps a password.
+            shown = key if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", key) else "…"
+            faults.append(Fault(".".join((*path, shown)), lines.get(here), f"is no setting{hint}"))
+        elif isinstance(leaf, Mapping):
+            faults += _unknown_keys(value, leaf, lines, here)
+    return faults
+
+
+def _did_you_mean(value: Any, allowed: tuple[str, ...]) -> str:
+    # Imported only for a file that has a fault: on a camera every import at start is paid for.
+    from difflib import get_close_matches
+
+    close = get_close_matches(value.lower(), allowed, n=1) if isinstance(value, str) else []
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+# --- the checked tree to the dataclasses ----------------------------------------------------------------------------
+
+
+class _Build:
+    """Builds `Config` from the schema's result, applying defaults and the rules that concern several keys."""
+
+    def __init__(
+        self, values: dict[str, Any], document: _Document, read_secret: Callable[[Path], str], broken: set[str]
+    ) -> None:
+        self._broken = broken
+        self._values = values
+        self._document = document
+        self._read_secret = read_secret
+        self.faults: list[Fault] = []
+
+    def config(self, hostname: str) -> Config:
+        get = self._get
+        device = get("device.id") or device_from_hostname(hostname)
+        return Config(
+            device=DeviceConfig(device, get("device.name") or device),
+            source=self._source(),
+            destination=DestinationConfig(get("destination.server"), self._stream_key()),
+            stream=StreamConfig(
+                autostart=get("stream.autostart", False),
+                channel=self._channel(),
+                audio=Audio(get("stream.audio", Audio.AUTO)),
+                start_timeout_s=get("stream.start_timeout_s", 30.0),
+                stall_timeout_s=get("stream.stall_timeout_s", 10.0),
+            ),
+            mqtt=self._mqtt(),
+            web=WebConfig(
+                enabled=get("web.enabled", True),
+                host=get("web.host", "0.0.0.0"),  # noqa: S104 - the page is for the owner's network, behind a password
+                port=get("web.port", 8080),
+                password=self._password("web"),
+                tls=self._tls("web"),
+            ),
+            telemetry=TelemetryConfig(get("telemetry.interval_s", 5.0), self._interface()),
+            snapshot_enabled=get("snapshot.enabled", False),
+            log_level=Level(get("log.level", Level.INFO)),
+            state_dir=Path(get("state_dir", "/var/lib/yiagent")),
+            ffmpeg=get("ffmpeg", "ffmpeg"),
+        )
+
+    def _get(self, path: str, default: Any = None) -> Any:
+        value: Any = self._values
+        for key in path.split("."):
+            value = value.get(key) if value is not None else None
+        return default if value is None else value
+
+    def _fail(self, path: str, message: str) -> None:
+        if path not in self._broken:
+            self.faults.append(self._document.fault(path.split("."), message))
+
+    def _is_missing(self, path: str) -> bool:
+        """Whether `path` is not given: neither rightly nor wrongly, for a fault of its own is told already."""
+        near = {path, path.partition(".")[0]}
+        return self._get(path) is None and not near & self._broken
+
+    def _source(self) -> SourceConfig:
+        get = self._get
+        hd: Url | None = get("source.hd")
+        sd: Url | None = get("source.sd")
+        if self._is_missing("source.hd") and self._is_missing("source.sd"):
+            self._fail("source", "needs hd, sd or both: the camera's rtsp:// URLs")
+        username, password = get("source.username"), self._password("source")
+        if password is not None and username is None:
+            self._fail("source.username", "is missing: a password is given without a user name")
+        if username is not None and any(url is not None and url.username is not None for url in (hd, sd)):
+            self._fail("source.username", "is given twice: here and in the camera's URL; keep one")
+        return SourceConfig(hd, sd, Transport(get("source.transport", Transport.TCP)), username, password)
+
+    def _channel(self) -> Channel:
+        channel = Channel(self._get("stream.channel", Channel.AUTO))
+        other = "source.sd" if channel is Channel.HD else "source.hd"
+        if channel is not Channel.AUTO and self._is_missing(f"source.{channel}") and self._get(other) is not None:
+            self._fail("stream.channel", f"is {channel}, but source.{channel} is not given")
+        return channel
+
+    def _mqtt(self) -> MqttConfig:
+        get = self._get
+        username, password = get("mqtt.username"), self._password("mqtt")
+        if password is not None and username is None:
+            self._fail("mqtt.username", "is missing: a password is given without a user name")
+        tls = self._tls("mqtt")
+        port = get("mqtt.port", 1883)
+        if tls is None and port == 8883:
+            # The registered port of MQTT over TLS: a broker with a certificate every machine knows needs no file.
+            tls = TlsConfig(None, None, None)
+        return MqttConfig(
+            host=get("mqtt.host"),
+            port=port,
+            username=username,
+            password=password,
+            tls=tls,
+            prefix=get("mqtt.prefix", "yiagent"),
+            keepalive_s=get("mqtt.keepalive_s", 30),
+            discovery=DiscoveryConfig(
+                get("mqtt.discovery.enabled", True), get("mqtt.discovery.prefix", "homeassistant")
+            ),
+        )
+
+    def _tls(self, section: str) -> TlsConfig | None:
+        names = ("ca_file", "cert_file", "key_file") if section == "mqtt" else ("cert_file", "key_file")
+        files = {name: self._get(f"{section}.tls.{name}") for name in names}
+        if not any(files.values()):
+            return None
+        if bool(files["cert_file"]) != bool(files["key_file"]):
+            missing = "key_file" if files["cert_file"] else "cert_file"
+            self._fail(f"{section}.tls.{missing}", "is missing: a certificate and its key go together")
+        for name, file in files.items():
+            if file is not None and not Path(file).is_file():
+                self._fail(f"{section}.tls.{name}", "names a file that is not there")
+        paths = {name: Path(file) if file else None for name, file in files.items()}
+        return TlsConfig(paths.get("ca_file"), paths["cert_file"], paths["key_file"])
+
+    def _interface(self) -> str | None:
+        interface: str = self._get("telemetry.interface", "auto")
+        return None if interface == "auto" else interface
+
+    def _password(self, section: str) -> Secret | None:
+        return self._secret(f"{section}.password")
+
+    def _stream_key(self) -> Secret | None:
+        key = self._secret("destination.key")
+        if key is not None and self._get("destination.key") is None:
+            try:
+                check_key(key.reveal())
+            except BadUrl as error:
+                self._fail("destination.key_file", str(error))
+        return key
+
+    def _secret(self, path: str) -> Secret | None:
+        """The secret given at `path`, or in the file named at `path_file`; both at once is a fault."""
+        value, file = self._get(path), self._get(f"{path}_file")
+        if file is None:
+            return Secret(value) if value is not None else None
+        if value is not None:
+            self._fail(f"{path}_file", f"is given beside {path.rpartition('.')[2]}: keep one")
+            return None
+        try:
+            text = self._read_secret(Path(file))
+        except OSError as error:
+            self._fail(f"{path}_file", f"cannot be read: {error.strerror}")
+            return None
+        if not text or not text.isprintable():
+            self._fail(f"{path}_file", "must hold one line of text")
+            return None
+        return Secret(text)

@@ -1,0 +1,164 @@
+"""The ffmpeg command line: what the installed ffmpeg can do, and the arguments of one remux. Pure.
+
+Every address and key stands where ffmpeg takes a value, never an option, and reaches it as one argument of an argument
+vector: no shell sees it. What ffmpeg may open is limited to the camera's protocols for input.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from yiagent.model import Audio, Channel, Transport
+from yiagent.redact import Secret
+from yiagent.urls import Url, parse_server, source_address
+
+# Measured (ffmpeg 5.1, 720p, joined in mid-GOP): 0.65 s to publish with these, 2.3 to 3.2 s with the defaults.
+# `-analyzeduration 0` would mean the default, and `-fflags nobuffer` throws the probed keyframe away.
+TUNED_PROBE: Final = ("-probesize", "32768", "-analyzeduration", "500000", "-fpsprobesize", "0")
+# For a camera whose SDP holds no parameter sets: the picture's size is known only from its next keyframe.
+PATIENT_PROBE: Final = ("-probesize", "5000000", "-analyzeduration", "10000000", "-fpsprobesize", "0")
+STATS_PERIOD_S: Final = 0.5
+# A push that takes nothing for this long ends by itself, behind the agent's own stall timer.
+WRITE_TIMEOUT_S: Final = 10.0
+AAC: Final = "aac"
+_INPUT_PROTOCOLS: Final = "rtsp,rtsps,rtp,srtp,udp,tcp,tls"
+
+_VERSION = re.compile(r"^ffmpeg version (\S+)", re.MULTILINE)
+_OPTION = re.compile(r"^\s+-(\w+)\s", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What the installed ffmpeg is: asked of the binary, never assumed from its version."""
+
+    version: str
+    socket_timeout: str | None
+    """The RTSP demuxer's option for a socket time-out in µs: `timeout` since ffmpeg 5; before, that meant *listen*."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One thing to stream: everything a command line is made of but the camera's codecs."""
+
+    channel: Channel
+    source: Url
+    username: str | None
+    password: Secret | None
+    transport: Transport
+    audio: Audio
+    server: str
+    key: Secret
+    stall_timeout_s: float
+    ca_file: str | None = field(default=None)
+    """The certificate authorities for rtmps, as a file; None leaves them to ffmpeg's TLS library."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a remux is to be launched, given what is known of the camera.
+
+    `audio_codec`: ffmpeg's name of the camera's audio codec, "" for a camera without sound, None where not known yet.
+    """
+
+    audio_codec: str | None
+    patient: bool = False
+
+
+def capabilities_arguments() -> list[str]:
+    """Arguments that make ffmpeg tell its version (in the banner) and the RTSP demuxer's options in one start."""
+    return ["-loglevel", "info", "-h", "demuxer=rtsp"]
+
+
+def parse_capabilities(output: str) -> Capabilities | None:
+    """What ffmpeg printed for `capabilities_arguments`; None where that was not ffmpeg."""
+    version = _VERSION.search(output)
+    if version is None:
+        return None
+    options = set(_OPTION.findall(output))
+    # Where both stand, `timeout` is the old one, which turns the camera's client into a server.
+    name = "stimeout" if "stimeout" in options else "timeout" if "timeout" in options else None
+    return Capabilities(version.group(1), name)
+
+
+def needs_look(job: Job, plan: Plan) -> bool:
+    """Whether the camera's audio codec must be looked at before a command line can be made."""
+    return job.audio is Audio.AUTO and plan.audio_codec is None
+
+
+def look_arguments(job: Job, plan: Plan, capabilities: Capabilities) -> list[str]:
+    """Arguments that make ffmpeg print what the camera sends, and end."""
+    return [*_common(), *_input(job, plan, capabilities)]
+
+
+def remux_arguments(job: Job, plan: Plan, capabilities: Capabilities) -> list[str]:
+    """Arguments of the remux proper. Holds secrets: never logged, never shown."""
+    return [
+        *_common(),
+        "-progress",
+        "pipe:1",
+        "-stats_period",
+        str(STATS_PERIOD_S),
+        *_input(job, plan, capabilities),
+        *_media(job.audio, plan),
+        *_output(job),
+    ]
+
+
+def _common() -> list[str]:
+    # `level` puts each line's severity in front of it; `repeat` leaves the collapsing of repeats to the journal.
+    return ["-hide_banner", "-nostdin", "-nostats", "-loglevel", "repeat+level+info"]
+
+
+def _input(job: Job, plan: Plan, capabilities: Capabilities) -> list[str]:
+    arguments = ["-protocol_whitelist", _INPUT_PROTOCOLS, "-fflags", "+genpts", "-rtsp_transport", job.transport]
+    if capabilities.socket_timeout is not None:
+        arguments += [f"-{capabilities.socket_timeout}", str(int(job.stall_timeout_s * 1e6))]
+    arguments += PATIENT_PROBE if plan.patient else TUNED_PROBE
+    return [*arguments, "-i", source_address(job.source, job.username, job.password)]
+
+
+def _media(audio: Audio, plan: Plan) -> list[str]:
+    video = ["-map", "0:v:0", "-c:v", "copy"]
+    camera_audio = ["-map", "0:a:0"]
+    # 44.1 kHz because RTMP servers and their players take no other rate for granted; cameras send 8 kHz G.711.
+    encode = ["-c:a", AAC, "-ar", "44100", "-ac", "1", "-b:a", "64k"]
+    silence = audio is Audio.SILENT or (audio is Audio.AUTO and plan.audio_codec == "")
+    if silence:
+        # Paced by -re, or it runs ahead without bounds when the camera ends; -shortest ends it with the camera.
+        source = ["-re", "-f", "lavfi", "-i", "anullsrc=r=44100:cl=mono"]
+        return [*source, *video, "-map", "1:a:0", "-c:a", AAC, "-b:a", "32k", "-shortest"]
+    if audio is Audio.NONE:
+        return [*video, "-an"]
+    if audio is Audio.AAC or (audio is Audio.AUTO and plan.audio_codec != AAC):
+        return [*video, *camera_audio, *encode]
+    if audio is Audio.COPY:
+        return [*video, "-map", "0:a:0?", "-c:a", "copy"]
+    return [*video, *camera_audio, "-c:a", "copy"]
+
+
+def _output(job: Job) -> list[str]:
+    url = parse_server(job.server)
+    # Application and stream name are given apart from the URL: ffmpeg would otherwise cut a query, a second path
+    # segment or odd characters its own way, and would print the key in its messages.
+    app = url.path.removeprefix("/").removesuffix("/")
+    userinfo = ""
+    if url.username is not None:
+        password = f":{url.password.reveal()}" if url.password is not None else ""
+        userinfo = f"{url.username}{password}@"
+    arguments = [
+        "-flvflags",
+        "no_duration_filesize",
+        "-rw_timeout",
+        str(int(max(WRITE_TIMEOUT_S, job.stall_timeout_s) * 1e6)),
+        "-tcp_nodelay",
+        "1",
+    ]
+    if url.scheme == "rtmps":
+        # ffmpeg checks no certificate unless told to.
+        arguments += ["-tls_verify", "1"]
+        if job.ca_file is not None:
+            arguments += ["-ca_file", job.ca_file]
+    arguments += ["-rtmp_app", app, "-rtmp_playpath", job.key.reveal()]
+    return [*arguments, "-f", "flv", f"{url.scheme}://{userinfo}{url.authority}/{app.partition('?')[0]}"]

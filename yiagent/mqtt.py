@@ -1,0 +1,294 @@
+"""The MQTT front end: commands in, state, telemetry, log and answers out; connected for ever, or trying to be."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from yiagent.broker import Closed, Connected, Connection, Ended, Event, NotAllowed, Received
+from yiagent.commands import Command, Refused, parse_command, parse_request
+from yiagent.config import MqttConfig
+from yiagent.model import Info, Level, LogLine, Origin, Snapshot, Telemetry
+from yiagent.payloads import answer_json, info_json, log_json, refusal_json, state_json, telemetry_json
+from yiagent.store import Journal, Store
+from yiagent.topics import OFFLINE, ONLINE, Topics
+
+ANSWER_TIMEOUT_S: Final = 15.0
+LONGEST_WAIT_S: Final = 60.0
+# A connection that held this long proves the way; the wait begins anew from the shortest.
+STEADY_S: Final = 30.0
+GOODBYE_S: Final = 2.0
+MOST_EVENTS: Final = 200
+# Log lines towards the broker: at once, and per second. What falls behind further than BACKLOG is left out and told.
+LOG_BURST: Final = 30
+LOG_PER_S: Final = 5.0
+LOG_BACKLOG: Final = 100
+
+Execute = Callable[[Command], Awaitable[None]]
+
+
+class MqttLink:
+    """Keeps one device on the broker. Everything it publishes it reads from `store`, `journal` and `info`."""
+
+    def __init__(
+        self,
+        *,
+        config: MqttConfig,
+        device: str,
+        store: Store,
+        journal: Journal,
+        info: Callable[[], Info],
+        execute: Execute,
+    ) -> None:
+        self._config = config
+        self._client_id = f"yiagent-{device}"
+        self._topics = Topics.of(config.prefix, device)
+        self._store = store
+        self._journal = journal
+        self._info = info
+        self._execute = execute
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._news = asyncio.Event()
+        self._log_sent = 0
+        self._mqtt5 = True
+        self._is_old_broker = False
+        self._told: str | None = None
+        self._refused_topics: set[str] = set()
+        self._stopping = False
+        self._stopped = asyncio.Event()
+
+    async def run(self) -> None:
+        """Connect, serve, and connect again, until `stop`."""
+        self._store.listen(self._news.set)
+        self._journal.listen(self._news.set)
+        failures = 0
+        try:
+            while not self._stopping:
+                began = time.monotonic()
+                closed, accepted = await self._one_connection()
+                if self._stopping:
+                    break
+                failures = 0 if accepted and time.monotonic() - began >= STEADY_S else failures + 1
+                self._tell(closed, accepted=accepted)
+                if accepted:
+                    self._mqtt5 = not self._is_old_broker
+                elif closed.how in (Ended.OLD_PROTOCOL, Ended.HUNG_UP):
+                    # An old broker says so, or hangs up. One that is merely restarting hangs up too: so this alternates.
+                    self._is_old_broker = closed.how is Ended.OLD_PROTOCOL
+                    self._mqtt5 = not self._mqtt5
+                    if not self._mqtt5:
+                        continue
+                await self._wait(failures)
+        finally:
+            self._store.forget(self._news.set)
+            self._journal.forget(self._news.set)
+            self._stopped.set()
+
+    async def stop(self) -> None:
+        """Publish `offline` where there is a connection, and end `run`."""
+        self._stopping = True
+        self._post(Closed(Ended.LOST, "the agent is stopping"))
+        self._news.set()
+        await self._stopped.wait()
+
+    # --- one connection ---
+
+    async def _one_connection(self) -> tuple[Closed, bool]:
+        """Serve one connection from its opening to its end: how it ended, and whether the broker had accepted it."""
+        self._events = asyncio.Queue()
+        connection = Connection(
+            self._config,
+            client_id=self._client_id,
+            mqtt5=self._mqtt5,
+            will=(self._topics.availability, OFFLINE),
+            loop=asyncio.get_running_loop(),
+            post=self._post,
+        )
+        pump: asyncio.Task[None] | None = None
+        opening = asyncio.create_task(connection.open())
+        try:
+            closed, accepted = await self._await_answer()
+            if closed is None:
+                accepted = True
+                self._connected(connection)
+                pump = asyncio.create_task(self._pump(connection))
+                closed = await self._serve(connection)
+            return closed, accepted
+        finally:
+            opening.cancel()
+            if pump is not None:
+                pump.cancel()
+                await asyncio.gather(pump, return_exceptions=True)
+            if self._stopping and pump is not None:
+                await self._say_goodbye(connection)
+            await connection.close(say_goodbye=self._stopping)
+
+    async def _await_answer(self) -> tuple[Closed | None, bool]:
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                while True:
+                    event = await self._events.get()
+                    if isinstance(event, Closed):
+                        return event, False
+                    if isinstance(event, Connected):
+                        return None, True
+        except TimeoutError:
+            return Closed(Ended.LOST, "it takes the connection but does not answer"), False
+
+    def _connected(self, connection: Connection) -> None:
+        """Subscribe and republish everything: the broker may be another one, or have forgotten all."""
+        version = "5" if connection.mqtt5 else "3.1.1"
+        self._journal.info(f"Connected to the MQTT broker at {self._config.host} (MQTT {version})")
+        self._told = None
+        self._refused_topics.clear()
+        connection.subscribe([self._topics.any_command, self._topics.request])
+        connection.publish(self._topics.availability, ONLINE, qos=1, retain=True)
+
+    async def _serve(self, connection: Connection) -> Closed:
+        while True:
+            event = await self._events.get()
+            if isinstance(event, Closed):
+                return event
+            if isinstance(event, Received):
+                await self._received(connection, event)
+            elif isinstance(event, NotAllowed) and event.what not in self._refused_topics:
+                self._refused_topics.add(event.what)
+                self._journal.error(f"The MQTT broker does not let this user {event.what}: check its access list")
+
+    async def _received(self, connection: Connection, message: Received) -> None:
+        if message.retained:
+            name = self._topics.command(message.topic) or "request"
+            self._journal.warning(
+                f"Ignored a retained command on {name}: it was sent before this connection. "
+                "Send commands without retain"
+            )
+            return
+        command = self._topics.command(message.topic)
+        if command is not None:
+            try:
+                await self._execute(parse_command(command, message.payload))
+            except Refused as refused:
+                self._journal.warning(f"Refused {command}: {refused.message}")
+                answer = refusal_json(self._store.snapshot, command=command, refused=refused)
+                self._answer(connection, answer, message)
+        elif message.topic == self._topics.request:
+            await self._requested(connection, message)
+
+    async def _requested(self, connection: Connection, message: Received) -> None:
+        transaction: str | None = None
+        refusal: Refused | None = None
+        try:
+            request = parse_request(message.payload)
+            transaction = request.transaction
+            await self._execute(request.command)
+        except Refused as refused:
+            refusal = refused
+            transaction = transaction or refused.transaction
+            self._journal.warning(f"Refused a request: {refused.message}")
+        answer = answer_json(self._store.snapshot, transaction=transaction, refused=refusal)
+        self._answer(connection, answer, message)
+
+    def _answer(self, connection: Connection, answer: str, message: Received) -> None:
+        """To `response`, and to the sender's own response topic where MQTT 5 brought one."""
+        own = message.response_topic
+        if own is not None and not self._topics.is_ours(own):
+            connection.publish(own, answer, qos=1, correlation=message.correlation)
+        connection.publish(self._topics.response, answer, qos=1, correlation=message.correlation)
+
+    # --- what goes out ---
+
+    async def _pump(self, connection: Connection) -> None:
+        """Publish what is new whenever something is. Only the latest state and sample ever wait."""
+        info: Info | None = None
+        state: Snapshot | None = None
+        sample: Telemetry | None = self._store.telemetry
+        log = _LogFeed(self._journal, self._log_sent)
+        while True:
+            self._news.clear()
+            if (latest_info := self._info()) != info:
+                info = latest_info
+                connection.publish(self._topics.info, info_json(info), qos=1, retain=True)
+            if (latest := self._store.snapshot) != state:
+                state = latest
+                connection.publish(self._topics.state, state_json(state), qos=1, retain=True)
+            if (new := self._store.telemetry) is not sample and new is not None:
+                sample = new
+                if connection.has_room:
+                    connection.publish_loosely(self._topics.telemetry, telemetry_json(sample))
+            while connection.has_room and (line := log.next()) is not None:
+                connection.publish_loosely(self._topics.log, log_json(line))
+                self._log_sent = log.sent
+            await self._sleep(log.wait_s)
+
+    async def _sleep(self, longest_s: float | None) -> None:
+        try:
+            async with asyncio.timeout(longest_s):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    async def _say_goodbye(self, connection: Connection) -> None:
+        connection.publish(self._topics.state, state_json(self._store.snapshot), qos=1, retain=True)
+        info = connection.publish(self._topics.availability, OFFLINE, qos=1, retain=True)
+        deadline = time.monotonic() + GOODBYE_S
+        while info is not None and not info.is_published() and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+
+    # --- between connections ---
+
+    def _post(self, event: Event) -> None:
+        # A flood of messages is cut off here; what ends the connection always gets through.
+        if isinstance(event, Received) and self._events.qsize() >= MOST_EVENTS:
+            return
+        self._events.put_nowait(event)
+
+    def _tell(self, closed: Closed, *, accepted: bool) -> None:
+        what = "Lost the MQTT broker" if accepted else f"Cannot connect to the MQTT broker at {self._config.host}"
+        say = self._journal.debug if closed.message == self._told else self._journal.warning
+        if accepted or closed.how in (Ended.LOST, Ended.REFUSED) or not self._mqtt5:
+            self._told = closed.message
+            say(f"{what}: {closed.message}. Streaming goes on; trying again for ever")
+
+    async def _wait(self, failures: int) -> None:
+        longest = min(LONGEST_WAIT_S, 2.0 ** min(failures, 10))
+        # Jitter: after a broker's restart, a fleet must not come back in one instant.
+        deadline = time.monotonic() + random.uniform(0.3, 1.0) * longest  # noqa: S311
+        while not self._stopping and time.monotonic() < deadline:
+            self._news.clear()
+            await self._sleep(deadline - time.monotonic())
+
+
+class _LogFeed:
+    """The journal's lines for one connection, no faster than the limits, skipping what has fallen too far behind."""
+
+    def __init__(self, journal: Journal, sent: int) -> None:
+        self._journal = journal
+        self.sent = sent
+        self._allowance = float(LOG_BURST)
+        self._at = time.monotonic()
+
+    @property
+    def wait_s(self) -> float | None:
+        """How long until another line may be sent; None where there is none to send."""
+        return None if self.sent >= self._journal.last_seq else 1 / LOG_PER_S
+
+    def next(self) -> LogLine | None:
+        """The next line to send now."""
+        now = time.monotonic()
+        self._allowance = min(LOG_BURST, self._allowance + (now - self._at) * LOG_PER_S)
+        self._at = now
+        if self.sent >= self._journal.last_seq or self._allowance < 1:
+            return None
+        self._allowance -= 1
+        lines = self._journal.since(self.sent)
+        if self._journal.last_seq - self.sent > LOG_BACKLOG:
+            kept = lines[-LOG_BURST // 2 :]
+            left_out = kept[0].seq - 1 - self.sent
+            self.sent = kept[0].seq - 1
+            message = f"… {left_out} lines left out here: too many at once for the broker"
+            return LogLine(self.sent, kept[0].ts, Level.WARNING, Origin.AGENT, message)
+        self.sent = lines[0].seq
+        return lines[0]

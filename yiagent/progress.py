@@ -1,0 +1,133 @@
+"""What a running ffmpeg writes, taken apart: `-progress` reports on its standard output, lines on its standard error.
+
+Pure and bounded: whatever bytes come in, nothing is kept beyond the limits below and nothing raises.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from yiagent.model import Level, Progress
+
+LONGEST_LINE: Final = 8192
+_TAGS = re.compile(r"^((?:\[[^\]]*\] )*)\[(quiet|panic|fatal|error|warning|info|verbose|debug|trace)\] ?")
+_ADDRESS = re.compile(r" @ 0x[0-9a-fA-F]+")
+_LEVELS: Final = {
+    "quiet": Level.ERROR,
+    "panic": Level.ERROR,
+    "fatal": Level.ERROR,
+    "error": Level.ERROR,
+    "warning": Level.WARNING,
+}
+
+
+class LineSplitter:
+    """Bytes in any pieces to lines of text. A line ends at LF, CR or both; a longer one than `LONGEST_LINE` is cut.
+
+    `cut` of the result tells of a cut: what stands at its end may be the first half of a secret.
+    """
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._skipping = False
+
+    def feed(self, data: bytes) -> list[tuple[str, bool]]:
+        """The complete lines, without their ends; undecodable bytes become U+FFFD."""
+        pieces = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
+        self._rest = pieces.pop()
+        lines: list[tuple[str, bool]] = []
+        for piece in pieces:
+            if self._skipping:
+                self._skipping = False
+            elif piece:
+                lines.append((_decode(piece[:LONGEST_LINE]), len(piece) > LONGEST_LINE))
+        if len(self._rest) > LONGEST_LINE:
+            if not self._skipping:
+                lines.append((_decode(self._rest[:LONGEST_LINE]), True))
+            self._skipping = True
+            self._rest = b""
+        return lines
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One line of ffmpeg's standard error: its severity, who said it (`rtsp`, `in#0`, or empty), and the text."""
+
+    level: Level
+    component: str
+    text: str
+
+    @property
+    def line(self) -> str:
+        """As a person reads it: without memory addresses and severity tags."""
+        return f"{self.component}: {self.text}" if self.component else self.text
+
+
+def parse_message(line: str) -> Message:
+    """A line written under `-loglevel level`; one without a tag (a loader's message, say) counts as an error."""
+    match = _TAGS.match(line)
+    if match is None:
+        return Message(Level.WARNING, "", line)
+    component = _ADDRESS.sub("", match.group(1)).replace("] [", " ").strip("[] ")
+    return Message(_LEVELS.get(match.group(2), Level.DEBUG), component, line[match.end() :])
+
+
+class ProgressParser:
+    """`key=value` lines of `-progress` to `Progress`: one at each `progress=` line that ends a report."""
+
+    def __init__(self) -> None:
+        self._splitter = LineSplitter()
+        self._values: dict[str, str] = {}
+
+    def feed(self, data: bytes) -> list[Progress]:
+        """The reports that `data` completes. A report without a usable frame count or size is left out."""
+        reports: list[Progress] = []
+        for line, _ in self._splitter.feed(data):
+            key, equals, value = line.partition("=")
+            key = key.strip()
+            if not equals:
+                continue
+            if key == "progress":
+                report = _report(self._values)
+                self._values = {}
+                if report is not None:
+                    reports.append(report)
+            elif key in _KEYS:
+                self._values[key] = value.strip()
+        return reports
+
+
+_KEYS: Final = frozenset({"frame", "fps", "total_size", "drop_frames", "speed"})
+
+
+def _report(values: dict[str, str]) -> Progress | None:
+    frames, size = _count(values.get("frame")), _count(values.get("total_size"))
+    if frames is None or size is None:
+        return None
+    return Progress(
+        frames=frames,
+        total_bytes=size,
+        fps=_number(values.get("fps")),
+        speed=_number(values.get("speed", "").removesuffix("x")),
+        dropped_frames=_count(values.get("drop_frames")) or 0,
+    )
+
+
+def _count(text: str | None) -> int | None:
+    # Bounded before int(): ten thousand digits are no count, and converting them takes its time.
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) <= 18 else None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text) if text is not None and len(text) <= 32 else None
+    except ValueError:
+        return None
+    # ffmpeg says "2.3e+04x" in its first moments; beyond any real figure there is nothing to tell.
+    return number if number is not None and 0 <= number < 1000 else None
+
+
+def _decode(piece: bytes) -> str:
+    return piece.decode("utf-8", "replace")
