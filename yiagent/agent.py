@@ -7,11 +7,11 @@ import time
 
 from yiagent.certificates import system_authorities
 from yiagent.commands import Change, Command, RefusalCode, Refused, Restart, TakeSnapshot
-from yiagent.config import Config
 from yiagent.ffmpeg import Job
 from yiagent.intent import Intent, IntentFile
 from yiagent.model import Channel, Phase, Reason, ReasonCode, Snapshot
 from yiagent.redact import Redactor, Secret
+from yiagent.settings import Config
 from yiagent.store import Journal, Store
 from yiagent.supervisor import Supervisor
 from yiagent.urls import parse_server

@@ -17,7 +17,6 @@ from typing import Final, TextIO
 
 from yiagent import __version__
 from yiagent.agent import Agent, empty_snapshot
-from yiagent.config import Config
 from yiagent.guard import Guard
 from yiagent.intent import Intent, IntentFile, IntentUnreadable
 from yiagent.machine import Limits
@@ -25,6 +24,7 @@ from yiagent.model import Info, Level, LogLine, Phase
 from yiagent.mqtt import MqttLink
 from yiagent.payloads import timestamp
 from yiagent.redact import Redactor
+from yiagent.settings import Config
 from yiagent.store import Journal, Store
 from yiagent.supervisor import Supervisor
 from yiagent.vitals import Vitals

@@ -27,7 +27,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from yiagent.commands import MAX_PAYLOAD_BYTES
-from yiagent.config import MqttConfig
+from yiagent.settings import MqttConfig
 
 if TYPE_CHECKING:
     from paho.mqtt.reasoncodes import ReasonCode as PahoReasonCode

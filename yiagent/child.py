@@ -1,4 +1,8 @@
-"""One ffmpeg process: started without a shell, listened to, signalled as a group, and reported gone exactly once."""
+"""One ffmpeg process: started without a shell, listened to, signalled as a group, and reported gone exactly once.
+
+asyncio's protocols rather than its streams: `Process.wait` ends only when both pipes are closed, which a grandchild
+that holds them open can put off for ever.
+"""
 
 from __future__ import annotations
 
@@ -12,35 +16,102 @@ from typing import Final
 from yiagent.model import Progress
 from yiagent.progress import LineSplitter, ProgressParser
 
-READ_BYTES: Final = 16 * 1024
-# A grandchild that holds the pipes open must not hide that the child itself is gone.
+# How long what is still in the pipes may take to arrive after the process itself is gone.
 DRAIN_S: Final = 1.0
+_STDOUT: Final = 1
+_STDERR: Final = 2
 
+OnData = Callable[[int, bytes], None]
 OnLine = Callable[[str, bool], None]
 OnProgress = Callable[[Progress], None]
 
 
-class Child:
-    """A running process in a session of its own. Made by `start`; `wait` ends when nothing of it is left to hear."""
+class _Listener(asyncio.SubprocessProtocol):
+    def __init__(self, on_data: OnData) -> None:
+        self._on_data = on_data
+        self._open_pipes = {_STDOUT, _STDERR}
+        self.exited = asyncio.Event()
+        self.drained = asyncio.Event()
 
-    def __init__(self, process: asyncio.subprocess.Process, on_line: OnLine, on_progress: OnProgress) -> None:
-        self._process = process
-        self._on_line = on_line
-        self._on_progress = on_progress
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        self._on_data(fd, data)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        self._open_pipes.discard(fd)
+        if not self._open_pipes:
+            self.drained.set()
+
+    def process_exited(self) -> None:
+        self.exited.set()
+
+
+class _Process:
+    """A process in a session of its own, whose output goes to `on_data` as it comes."""
+
+    def __init__(self, transport: asyncio.SubprocessTransport, listener: _Listener) -> None:
+        self._transport = transport
+        self._listener = listener
+        self.pid = transport.get_pid()
 
     @classmethod
-    async def start(cls, command: Sequence[str], on_line: OnLine, on_progress: OnProgress) -> Child:
-        """Start `command`. `on_line` gets each line of standard error and whether it was cut. Raises `OSError`."""
-        process = await asyncio.create_subprocess_exec(
+    async def start(cls, command: Sequence[str], on_data: OnData) -> _Process:
+        transport, listener = await asyncio.get_running_loop().subprocess_exec(
+            lambda: _Listener(on_data),
             *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
-            # Messages are matched in English; the language of the machine must not change them.
+            # Messages are matched in English, whatever the language of the machine.
             env={**os.environ, "LC_ALL": "C", "AV_LOG_FORCE_NOCOLOR": "1"},
         )
-        return cls(process, on_line, on_progress)
+        return cls(transport, listener)
+
+    async def wait(self) -> int:
+        """Wait until it is gone and heard out: the exit status (negative: ended by that signal)."""
+        try:
+            await self._listener.exited.wait()
+            try:
+                await asyncio.wait_for(self._listener.drained.wait(), DRAIN_S)
+            except TimeoutError:
+                # Something it started still holds its pipes: nothing of a launch may outlive it.
+                self.send(signal.SIGKILL)
+            status = self._transport.get_returncode()
+            assert status is not None
+            return status
+        finally:
+            self._transport.close()
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal the whole process group; one that is gone already is no error."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+
+class Child:
+    """A running process of which each line and each progress report is told. Made by `start`."""
+
+    def __init__(self, process: _Process, finish: Callable[[], None]) -> None:
+        self._process = process
+        self._finish = finish
+
+    @classmethod
+    async def start(cls, command: Sequence[str], on_line: OnLine, on_progress: OnProgress) -> Child:
+        """Start `command`. `on_line` gets each line of standard error and whether it was cut. Raises `OSError`."""
+        splitter = LineSplitter()
+        parser = ProgressParser()
+
+        def heard(fd: int, data: bytes) -> None:
+            if fd == _STDERR:
+                for line, cut in splitter.feed(data):
+                    on_line(line, cut)
+            else:
+                for report in parser.feed(data):
+                    on_progress(report)
+
+        process = await _Process.start(command, heard)
+        # The last words of a dying process often have no line end.
+        return cls(process, lambda: heard(_STDERR, b"\n"))
 
     @property
     def pid(self) -> int:
@@ -48,46 +119,14 @@ class Child:
         return self._process.pid
 
     async def wait(self) -> int:
-        """Read until both pipes close, and give the exit status (negative: ended by that signal)."""
-        assert self._process.stdout is not None
-        assert self._process.stderr is not None
-        readers = [
-            asyncio.create_task(self._read_lines(self._process.stderr)),
-            asyncio.create_task(self._read_progress(self._process.stdout)),
-        ]
-        try:
-            status = await self._process.wait()
-            _, unfinished = await asyncio.wait(readers, timeout=DRAIN_S)
-            if unfinished:
-                # Something it started still holds its pipes: nothing of a launch may outlive it.
-                self.send(signal.SIGKILL)
-        finally:
-            for reader in readers:
-                reader.cancel()
-            await asyncio.gather(*readers, return_exceptions=True)
+        """Wait until nothing of it is left to hear: the exit status (negative: ended by that signal)."""
+        status = await self._process.wait()
+        self._finish()
         return status
 
     def send(self, number: signal.Signals) -> None:
         """Signal the whole process group; one that is gone already is no error."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, number)
-
-    async def _read_lines(self, stream: asyncio.StreamReader) -> None:
-        splitter = LineSplitter()
-        while data := await stream.read(READ_BYTES):
-            for line, cut in splitter.feed(data):
-                self._on_line(line, cut)
-            # A child that never stops talking must not keep commands and timers waiting.
-            await asyncio.sleep(0)
-        for line, cut in splitter.feed(b"\n"):
-            self._on_line(line, cut)
-
-    async def _read_progress(self, stream: asyncio.StreamReader) -> None:
-        parser = ProgressParser()
-        while data := await stream.read(READ_BYTES):
-            for report in parser.feed(data):
-                self._on_progress(report)
-            await asyncio.sleep(0)
+        self._process.send(number)
 
 
 async def run_to_end(command: Sequence[str], *, timeout_s: float, most_bytes: int) -> tuple[int | None, str]:
@@ -95,26 +134,19 @@ async def run_to_end(command: Sequence[str], *, timeout_s: float, most_bytes: in
 
     Raises `OSError` where it cannot be started.
     """
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-        env={**os.environ, "LC_ALL": "C", "AV_LOG_FORCE_NOCOLOR": "1"},
-    )
-    assert process.stdout is not None
-    output = b""
+    output = bytearray()
+
+    def heard(fd: int, data: bytes) -> None:
+        output.extend(data[: most_bytes - len(output)])
+
+    process = await _Process.start(command, heard)
     status: int | None = None
     try:
         async with asyncio.timeout(timeout_s):
-            while (data := await process.stdout.read(READ_BYTES)) and len(output) < most_bytes:
-                output += data
             status = await process.wait()
     except TimeoutError:
         pass
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+        if status is None:
+            process.send(signal.SIGKILL)
     return status, output.decode("utf-8", "replace")

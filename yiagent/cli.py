@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from yiagent import __version__
-from yiagent.config import Config, ConfigError, load_config
+from yiagent.lean import drop_ssl, drop_the_loader
+from yiagent.settings import Config
 
 ENVIRONMENT = "YIAGENT_CONFIG"
 
@@ -20,19 +21,31 @@ def main(arguments: list[str] | None = None) -> int:
     if not file:
         _say(f"yiagent: which configuration? Give -c FILE, or set {ENVIRONMENT}")
         return 2
-    try:
-        config = load_config(Path(file))
-    except ConfigError as error:
-        count = len(error.faults)
-        _say(f"yiagent: {file} cannot be used; {count} {'fault' if count == 1 else 'faults'}:")
-        for fault in error.faults:
-            _say(f"  {fault}")
+    config = _load(Path(file))
+    if config is None:
         return 2
     command: str = options.command
     return {"run": _run, "check": _check, "doctor": _doctor}[command](config, file)
 
 
+def _load(file: Path) -> Config | None:
+    from yiagent.config import ConfigError, load_config
+
+    try:
+        return load_config(file)
+    except ConfigError as error:
+        count = len(error.faults)
+        _say(f"yiagent: {file} cannot be used; {count} {'fault' if count == 1 else 'faults'}:")
+        for fault in error.faults:
+            _say(f"  {fault}")
+        return None
+
+
 def _run(config: Config, file: str) -> int:
+    # Before anything else is imported, so that what this frees is used again.
+    drop_the_loader()
+    if config.mqtt.tls is None:
+        drop_ssl()
     from yiagent.app import run
 
     return run(config)

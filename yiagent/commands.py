@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any, Final
 
@@ -158,6 +157,9 @@ def _hint(text: str, allowed: Mapping[str, Any] | tuple[str, ...]) -> str:
     """ "; did you mean …?" from the allowed words only, so that nothing typed is repeated."""
     if len(text) > 64:
         return ""
+    # Imported only for a refusal: on a camera every import at start is paid for.
+    from difflib import get_close_matches
+
     close = get_close_matches(text.lower(), {word.lower(): None for word in allowed}, n=1)
     return f"; did you mean {next(word for word in allowed if word.lower() == close[0])}?" if close else ""
 

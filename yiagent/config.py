@@ -8,15 +8,26 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import voluptuous as vol
-import yaml
 
+from yiagent.document import Document, Fault
 from yiagent.model import Audio, Channel, Level, Transport
 from yiagent.redact import Secret
+from yiagent.settings import (
+    Config,
+    DestinationConfig,
+    DeviceConfig,
+    DiscoveryConfig,
+    MqttConfig,
+    SourceConfig,
+    StreamConfig,
+    TelemetryConfig,
+    TlsConfig,
+    WebConfig,
+)
 from yiagent.urls import BadUrl, Url, check_key, parse_server, parse_source
 
 MAX_FILE_BYTES: Final = 64 * 1024
@@ -27,138 +38,12 @@ _MQTT_HOST = re.compile(r"[A-Za-z0-9_.:%-]{1,253}")
 _PREFIX = re.compile(r"[^+#$/\x00-\x1f\x7f][^+#\x00-\x1f\x7f]{0,127}")
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing wrong with the file: `path` like `mqtt.port`, `line` from 1 or None, and what is allowed there."""
-
-    path: str
-    line: int | None
-    message: str
-
-    def __str__(self) -> str:
-        where = f"line {self.line}: " if self.line is not None else ""
-        return f"{where}{self.path}: {self.message}" if self.path else f"{where}{self.message}"
-
-
 class ConfigError(Exception):
     """The configuration cannot be used; `faults` has every one of them, in the order of the file."""
 
     def __init__(self, faults: list[Fault]) -> None:
         self.faults = sorted(faults, key=lambda fault: (fault.line or 0, fault.path))
         super().__init__("\n".join(map(str, self.faults)))
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceConfig:
-    id: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class SourceConfig:
-    """The camera. At least one of `hd` and `sd` is set; credentials in a URL are moved to `username` and `password`."""
-
-    hd: Url | None
-    sd: Url | None
-    transport: Transport
-    username: str | None
-    password: Secret | None
-
-    def url(self, channel: Channel) -> Url | None:
-        """The camera's URL for `hd` or `sd`; None where it has none."""
-        return self.hd if channel is Channel.HD else self.sd
-
-
-@dataclass(frozen=True, slots=True)
-class DestinationConfig:
-    server: str | None
-    key: Secret | None
-
-
-@dataclass(frozen=True, slots=True)
-class StreamConfig:
-    autostart: bool
-    channel: Channel
-    audio: Audio
-    start_timeout_s: float
-    stall_timeout_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class TlsConfig:
-    """Files for TLS. For MQTT: `ca_file` None means the machine's own authorities."""
-
-    ca_file: Path | None
-    cert_file: Path | None
-    key_file: Path | None
-
-
-@dataclass(frozen=True, slots=True)
-class DiscoveryConfig:
-    enabled: bool
-    prefix: str
-
-
-@dataclass(frozen=True, slots=True)
-class MqttConfig:
-    """The broker. `host` None: no broker at all. `tls` None: plain TCP."""
-
-    host: str | None
-    port: int
-    username: str | None
-    password: Secret | None
-    tls: TlsConfig | None
-    prefix: str
-    keepalive_s: int
-    discovery: DiscoveryConfig
-
-
-@dataclass(frozen=True, slots=True)
-class WebConfig:
-    enabled: bool
-    host: str
-    port: int
-    password: Secret | None
-    tls: TlsConfig | None
-
-
-@dataclass(frozen=True, slots=True)
-class TelemetryConfig:
-    """`interface` None: the one that carries the stream is found by itself."""
-
-    interval_s: float
-    interface: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """The whole configuration, checked; immutable for the life of the agent."""
-
-    device: DeviceConfig
-    source: SourceConfig
-    destination: DestinationConfig
-    stream: StreamConfig
-    mqtt: MqttConfig
-    web: WebConfig
-    telemetry: TelemetryConfig
-    snapshot_enabled: bool
-    log_level: Level
-    state_dir: Path
-    ffmpeg: str
-
-    @property
-    def secrets(self) -> list[tuple[Secret, str | None]]:
-        """Every secret the file holds, each with the user name it goes with."""
-        pairs = [
-            (self.source.password, self.source.username),
-            (self.destination.key, None),
-            (self.mqtt.password, self.mqtt.username),
-            (self.web.password, "yiagent"),
-        ]
-        if self.destination.server is not None:
-            server = parse_server(self.destination.server)
-            pairs.append((server.password, server.username))
-        return [(secret, user) for secret, user in pairs if secret]
 
 
 def load_config(path: Path) -> Config:
@@ -178,7 +63,7 @@ def parse_config(text: bytes, *, hostname: str, read_secret: Callable[[Path], st
     """
     if len(text) > MAX_FILE_BYTES:
         raise ConfigError([Fault("", None, f"is larger than {MAX_FILE_BYTES // 1024} KiB, so it is no configuration")])
-    document = _Document()
+    document = Document()
     tree = document.read(text)
     if tree is None:
         raise ConfigError(document.faults)
@@ -212,93 +97,6 @@ def _read_secret(path: Path) -> str:
         return data.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
         raise OSError(0, "is not UTF-8 text") from None
-
-
-# --- YAML to a tree of str, None, dict and list ---------------------------------------------------------------------
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's parser without aliases: a settings file needs none, and a few lines of them can fill all memory."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.get_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not allowed", mark)
-        return super().compose_node(parent, index)
-
-
-class _Document:
-    """One YAML text as plain values, with the line of each path and every fault of its syntax.
-
-    Scalars stay text (the schema knows what each should be), so a password of `0123` or `on` is not made a number
-    or a truth value on the way.
-    """
-
-    def __init__(self) -> None:
-        self.faults: list[Fault] = []
-        self.lines: dict[tuple[str, ...], int] = {}
-
-    def read(self, text: bytes) -> dict[str, Any] | None:
-        """The document's settings; None where the text is no document of settings at all."""
-        try:
-            # PyYAML's reader takes UTF-8 with or without a mark, and any line ending.
-            loader = _Loader(text)
-            try:
-                node = loader.get_single_node()
-            finally:
-                loader.dispose()
-            value = self._value(node, ()) if node is not None else {}
-        except yaml.MarkedYAMLError as error:
-            # str(error) quotes the line, which may hold a password.
-            mark = error.problem_mark or error.context_mark
-            self._fail(mark.line + 1 if mark else None, f"is not valid YAML: {error.problem or error.context}")
-        except yaml.reader.ReaderError:
-            self._fail(None, "is not text in UTF-8, or holds control characters")
-        except RecursionError:
-            self._fail(None, "is nested too deeply")
-        else:
-            if isinstance(value, dict):
-                return value
-            if not self.faults:
-                self._fail(1, "must be settings of the form `name: value`")
-        return None
-
-    def fault(self, path: list[Any], message: str) -> Fault:
-        """A fault at `path`, with the line of the nearest part of it that stands in the file."""
-        keys = tuple(map(str, path))
-        line = next((self.lines[keys[:end]] for end in range(len(keys), 0, -1) if keys[:end] in self.lines), None)
-        return Fault(".".join(keys), line, message)
-
-    def _fail(self, line: int | None, message: str) -> None:
-        self.faults.append(Fault("", line, message))
-
-    def _value(self, node: yaml.Node, path: tuple[str, ...]) -> Any:
-        if node.tag.startswith("!"):
-            self._fail(node.start_mark.line + 1, "a tag (!name) is not allowed")
-            return None
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode):
-            return [self._value(child, path) for child in node.value]
-        # A quoted "null" is a word; `style` is None only for plain scalars.
-        if getattr(node, "style", None) is None and node.value in ("", "~", "null", "Null", "NULL"):
-            return None
-        return node.value
-
-    def _mapping(self, node: yaml.MappingNode, path: tuple[str, ...]) -> dict[str, Any]:
-        result: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode):
-                self._fail(line, "a setting's name must be a word")
-                continue
-            here = (*path, key_node.value)
-            if key_node.value in result:
-                self.faults.append(Fault(".".join(here), line, f"stands twice (first in line {self.lines[here]})"))
-                continue
-            self.lines[here] = line
-            result[key_node.value] = self._value(value_node, here)
-        return result
 
 
 # --- the schema -----------------------------------------------------------------------------------------------------
@@ -478,7 +276,7 @@ class _Build:
     """Builds `Config` from the schema's result, applying defaults and the rules that concern several keys."""
 
     def __init__(
-        self, values: dict[str, Any], document: _Document, read_secret: Callable[[Path], str], broken: set[str]
+        self, values: dict[str, Any], document: Document, read_secret: Callable[[Path], str], broken: set[str]
     ) -> None:
         self._broken = broken
         self._values = values

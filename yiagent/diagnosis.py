@@ -257,6 +257,11 @@ _SOURCE_LOST = re.compile(
     r"Error during demuxing|EOF",
     re.IGNORECASE,
 )
+_DECODERS: Final = frozenset({"h264", "hevc"})
+_EXPECTED = re.compile(
+    r"not enough frames to estimate rate|Guessed Channel Layout|At least one output file must be specified"
+    r"|Estimating duration|deprecated pixel format"
+)
 _INPUT_STREAM = re.compile(r"\s*Stream #0:\d+\S*: (Video|Audio): (\w+)")
 
 _CLOSED = Reason(ReasonCode.SINK_CLOSED, "The server closed the connection.")
@@ -281,6 +286,14 @@ _NO_MEDIA = Reason(
 _OUT_OF_MEMORY = Reason(
     ReasonCode.OUT_OF_MEMORY, "This machine ran out of memory and its kernel ended ffmpeg. The SD channel needs less."
 )
+
+
+def is_expected(message: Message) -> bool:
+    """Whether this complaint belongs to a healthy start: the price of a short look at the camera, in mid-GOP.
+
+    A remux decodes nothing: what its decoders say comes from that look, before the first keyframe.
+    """
+    return message.component in _DECODERS or _EXPECTED.search(message.text) is not None
 
 
 class Diagnosis:

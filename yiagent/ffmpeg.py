@@ -133,9 +133,12 @@ def _media(audio: Audio, plan: Plan) -> list[str]:
         return [*video, "-an"]
     if audio is Audio.AAC or (audio is Audio.AUTO and plan.audio_codec != AAC):
         return [*video, *camera_audio, *encode]
+    # ffmpeg 7 takes no RTSP audio packet for a keyframe and drops all before the first one: without -copyinkf the sound
+    # never begins, and the muxer waits for it.
+    copy = ["-c:a", "copy", "-copyinkf:a"]
     if audio is Audio.COPY:
-        return [*video, "-map", "0:a:0?", "-c:a", "copy"]
-    return [*video, *camera_audio, "-c:a", "copy"]
+        return [*video, "-map", "0:a:0?", *copy]
+    return [*video, *camera_audio, *copy]
 
 
 def _output(job: Job) -> list[str]:

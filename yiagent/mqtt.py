@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from yiagent.broker import Closed, Connected, Connection, Ended, Event, NotAllowed, Received
+from yiagent.broker import Closed, Connected, Connection, Ended, Event, NotAllowed, Received, in_daemon_thread
 from yiagent.commands import Command, Refused, parse_command, parse_request
-from yiagent.config import MqttConfig
 from yiagent.model import Info, Level, LogLine, Origin, Snapshot, Telemetry
 from yiagent.payloads import answer_json, info_json, log_json, refusal_json, state_json, telemetry_json
+from yiagent.settings import MqttConfig
 from yiagent.store import Journal, Store
 from yiagent.topics import OFFLINE, ONLINE, Topics
 
@@ -76,7 +77,7 @@ class MqttLink:
                 if accepted:
                     self._mqtt5 = not self._is_old_broker
                 elif closed.how in (Ended.OLD_PROTOCOL, Ended.HUNG_UP):
-                    # An old broker says so, or hangs up. One that is merely restarting hangs up too: so this alternates.
+                    # An old broker says so, or hangs up; one that is restarting hangs up too, so this alternates.
                     self._is_old_broker = closed.how is Ended.OLD_PROTOCOL
                     self._mqtt5 = not self._mqtt5
                     if not self._mqtt5:
@@ -233,9 +234,9 @@ class MqttLink:
     async def _say_goodbye(self, connection: Connection) -> None:
         connection.publish(self._topics.state, state_json(self._store.snapshot), qos=1, retain=True)
         info = connection.publish(self._topics.availability, OFFLINE, qos=1, retain=True)
-        deadline = time.monotonic() + GOODBYE_S
-        while info is not None and not info.is_published() and time.monotonic() < deadline:
-            await asyncio.sleep(0.01)
+        if info is not None:
+            with contextlib.suppress(RuntimeError, ValueError):
+                await in_daemon_thread(lambda: info.wait_for_publish(GOODBYE_S))
 
     # --- between connections ---
 

@@ -139,8 +139,9 @@ class Journal(_Listeners):
             return
         message = self._clean(message, cut=cut)
         now = self._monotonic()
-        # ffmpeg says one thing in thousands of variants, several in turn; the agent's own lines each mean something.
-        key = (origin, _VARYING.sub("#", message) if origin is Origin.FFMPEG else message)
+        # ffmpeg complains of one thing in thousands of variants, several in turn; other lines each mean something.
+        varies = origin is Origin.FFMPEG and level.rank >= Level.WARNING.rank
+        key = (origin, _VARYING.sub("#", message) if varies else message)
         repeat = self._repeats.get(key)
         if repeat is not None and now - repeat.since < REPEAT_WINDOW_S:
             repeat.count += 1

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import shutil
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 from yiagent import machine
 from yiagent.child import Child, run_to_end
-from yiagent.diagnosis import Diagnosis
+from yiagent.diagnosis import Diagnosis, is_expected
 from yiagent.ffmpeg import (
     Capabilities,
     Job,
@@ -31,7 +31,7 @@ from yiagent.ffmpeg import (
     remux_arguments,
 )
 from yiagent.guard import Guard
-from yiagent.machine import Event, Exited, Flowing, Launch, Limits, Pressed, Send, State, TimedOut, Unsuited, Wanted
+from yiagent.machine import Event, Exited, Flowing, Launch, Limits, Pressed, State, TimedOut, Unsuited, Wanted
 from yiagent.memory import oom_kills
 from yiagent.model import Audio, Channel, Failure, Flow, Level, Origin, Phase, Progress, Reason, ReasonCode
 from yiagent.progress import parse_message
@@ -65,8 +65,8 @@ class _Run:
     plan: Plan
     looking: bool
     diagnosis: Diagnosis
-    child: Child
     oom_kills: int | None
+    child: Child | None = None
     flow: Flow | None = None
     flowed: bool = False
     unsuited: bool = False
@@ -132,7 +132,8 @@ class Supervisor:
     @property
     def active_channel(self) -> Channel | None:
         """Which of the camera's streams the child is for."""
-        return self._run.job.channel if self._run is not None else None
+        running = self._state.running
+        return self._jobs[running].channel if running is not None else None
 
     @property
     def flow(self) -> Flow | None:
@@ -148,7 +149,8 @@ class Supervisor:
     @property
     def child_pid(self) -> int | None:
         """The remux's process id; None where none runs."""
-        return self._run.child.pid if self._run is not None else None
+        child = self._run.child if self._run is not None else None
+        return child.pid if child is not None else None
 
     @property
     def ffmpeg_version(self) -> str | None:
@@ -186,8 +188,7 @@ class Supervisor:
 
     def kill(self) -> None:
         """End the child at once; the last resort on the way out."""
-        if self._run is not None:
-            self._run.child.send(signal.SIGKILL)
+        self._send(signal.SIGKILL)
 
     async def look_at_ffmpeg(self) -> None:
         """Ask ffmpeg what it can do, so that the first start need not wait for it."""
@@ -224,8 +225,8 @@ class Supervisor:
         for effect in effects:
             if isinstance(effect, Launch):
                 await self._launch(self._jobs[effect.job])
-            elif isinstance(effect, Send) and self._run is not None:
-                self._run.child.send(_SIGNALS[effect.signal])
+            else:
+                self._send(_SIGNALS[effect.signal])
         if self._state.phase is Phase.IDLE and self._inbox.empty():
             self._idle.set()
         if self._state != before or effects:
@@ -242,28 +243,26 @@ class Supervisor:
             looking = needs_look(job, plan)
             arguments = (look_arguments if looking else remux_arguments)(job, plan, capabilities)
             self._launches += 1
-            run = _Run(
-                launch=self._launches,
-                job=job,
-                plan=plan,
-                looking=looking,
-                diagnosis=Diagnosis(encrypted=job.server.lower().startswith("rtmps:")),
-                child=await Child.start([self._ffmpeg, *arguments], self._heard, self._progressed),
-                oom_kills=oom_kills(),
-            )
+            diagnosis = Diagnosis(encrypted=job.server.lower().startswith("rtmps:"))
+            # Known before it is started: what it says first must find its place.
+            run = self._run = _Run(self._launches, job, plan, looking, diagnosis, oom_kills())
+            child = await Child.start([self._ffmpeg, *arguments], self._heard, self._progressed)
         except FfmpegUnusable as error:
             self._inbox.put_nowait(Exited(error.failure))
-            return
         except OSError as error:
             self._inbox.put_nowait(Exited(_cannot_start(self._ffmpeg, error).failure))
-            return
-        self._run = run
-        self._guard.watch([run.child.pid])
-        self._waiter = asyncio.create_task(self._wait(run))
+        else:
+            run.child = child
+            self._guard.watch([child.pid])
+            self._waiter = asyncio.create_task(self._wait(run, child))
 
-    async def _wait(self, run: _Run) -> None:
+    def _send(self, number: signal.Signals) -> None:
+        if self._run is not None and self._run.child is not None:
+            self._run.child.send(number)
+
+    async def _wait(self, run: _Run, child: Child) -> None:
         try:
-            status = await run.child.wait()
+            status = await child.wait()
             self._inbox.put_nowait(self._ending(run, status))
         except Exception as error:
             # A child nobody waits for any more would leave the phase a lie for ever: let the consumer fail instead.
@@ -311,8 +310,7 @@ class Supervisor:
         level = message.level
         if run is not None:
             run.diagnosis.hear(message)
-            if run.looking and "output file must be specified" in message.text:
-                # The way ffmpeg ends when it is only asked what there is.
+            if is_expected(message):
                 level = Level.DEBUG
             if message.text.startswith("Output #0") and not run.unsuited:
                 codec = run.diagnosis.audio_codec
@@ -342,7 +340,7 @@ class Supervisor:
             self._capabilities = None
             raise FfmpegUnusable(_MISSING.format(self._ffmpeg))
         try:
-            status = Path(path).stat()
+            status = os.stat(path)  # noqa: PTH116 - Path.stat() is refused here as slow, which stat(2) is not
             identity = (path, status.st_mtime_ns, status.st_size, status.st_ino)
             if self._capabilities is not None and identity == self._capabilities_of:
                 return self._capabilities

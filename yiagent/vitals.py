@@ -66,9 +66,7 @@ class Vitals:
     def _measure_stream(self, flow: Flow | None, now: float) -> float:
         """kbit/s handed to the server since the last sample, between reports rather than between samples."""
         last, self._flow = self._flow, flow
-        if flow is None:
-            self._stream_kbps = 0.0
-        elif last is None or last.launch != flow.launch:
+        if flow is None or last is None or last.launch != flow.launch:
             self._stream_kbps = 0.0
         elif flow.at > last.at:
             bits = (flow.progress.total_bytes - last.progress.total_bytes) * 8

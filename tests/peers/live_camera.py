@@ -15,122 +15,26 @@ a line, each confirmed by `done COMMAND`:
 import argparse
 import asyncio
 import os
-import random
 import secrets
 import signal
 import socket
-import struct
 import sys
 import threading
-import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Self
 
 from tests.peers.media import Clip, make_audio, make_video
-from tests.peers.ports import free_port_pair
 from tests.peers.process import PeerError
 from tests.peers.rtsp import Login, Request, read_request, reply
+from tests.peers.tracks import Clock, InterleavedSink, Sink, Track, UdpPorts, UdpSink
 
 METHODS = "OPTIONS, DESCRIBE, SETUP, PLAY, GET_PARAMETER, SET_PARAMETER, TEARDOWN"
-SENDER_REPORT_INTERVAL_S = 5.0
-# A frozen and thawed process skips the media it slept through instead of sending it in a burst.
-MAX_LAG_S = 0.5
-# About two seconds of HD: a client that reads slower than that loses packets, as with a real camera.
-MAX_UNSENT_BYTES = 256 * 1024
 SOCKET_BUFFER_BYTES = 128 * 1024
-NTP_EPOCH_OFFSET_S = 2_208_988_800
-
-
-class Sink(Protocol):
-    """Where one client gets one track."""
-
-    def send_rtp(self, packets: list[bytes]) -> None:
-        """Send the packets of one access unit."""
-
-    def send_rtcp(self, packet: bytes) -> None:
-        """Send one compound RTCP packet."""
-
-
-class Clock:
-    """The camera's clock, common to all its tracks, so that picture and sound of any two of them agree."""
-
-    def __init__(self) -> None:
-        self._origin_s = time.monotonic()
-
-    def now_s(self) -> float:
-        """Seconds since the camera was switched on."""
-        return time.monotonic() - self._origin_s
-
-
-class Track:
-    """A clip that plays for ever against the clock, to whoever listens."""
-
-    def __init__(self, clip: Clip, clock: Clock) -> None:
-        self.clip = clip
-        self.frozen = False
-        self.flows = asyncio.Event()
-        self.sinks: set[Sink] = set()
-        self.sequence = random.randrange(1 << 16)
-        self._clock = clock
-        self._ssrc = random.randrange(1 << 32)
-        self._first_timestamp = random.randrange(1 << 32)
-        self._sent_packets = 0
-        self._sent_bytes = 0
-
-    async def play(self) -> None:
-        """Send unit after unit, each at its time; runs until cancelled."""
-        unit_s = self.clip.ticks_per_unit / self.clip.clock_hz
-        number = int(self._clock.now_s() / unit_s)
-        next_report_s = 0.0
-        while True:
-            lag_s = self._clock.now_s() - number * unit_s
-            if lag_s < 0:
-                await asyncio.sleep(-lag_s)
-            elif lag_s > MAX_LAG_S:
-                number = int(self._clock.now_s() / unit_s)
-            if not self.frozen:
-                self._send(number)
-                self.flows.set()
-                if self._clock.now_s() >= next_report_s:
-                    next_report_s = self._clock.now_s() + SENDER_REPORT_INTERVAL_S
-                    for sink in self.sinks:
-                        sink.send_rtcp(self.sender_report())
-            number += 1
-
-    @property
-    def timestamp(self) -> int:
-        """The RTP timestamp of this moment."""
-        return (self._first_timestamp + int(self._clock.now_s() * self.clip.clock_hz)) % (1 << 32)
-
-    def sender_report(self) -> bytes:
-        """Give the RTCP that ties RTP timestamps to the time of day, with the CNAME that must go along with it."""
-        ntp = int((time.time() + NTP_EPOCH_OFFSET_S) * (1 << 32))
-        report = struct.pack(
-            ">BBHIQIII",
-            *(0x80, 200, 6, self._ssrc, ntp, self.timestamp),
-            *(self._sent_packets % (1 << 32), self._sent_bytes % (1 << 32)),
-        )
-        name = b"\x01\x06camera\x00\x00\x00\x00"
-        return report + struct.pack(">BBHI", 0x81, 202, 1 + len(name) // 4, self._ssrc) + name
-
-    def _send(self, number: int) -> None:
-        if not self.sinks:
-            return
-        payloads = self.clip.units[number % len(self.clip.units)]
-        timestamp = (self._first_timestamp + number * self.clip.ticks_per_unit) % (1 << 32)
-        packets: list[bytes] = []
-        for payload in payloads:
-            is_last = len(packets) == len(payloads) - 1
-            marker = 0x80 if is_last and self.clip.ends_units_with_marker else 0
-            header = struct.pack(">BBHII", 0x80, marker | self.clip.payload_type, self.sequence, timestamp, self._ssrc)
-            packets.append(header + payload)
-            self.sequence = (self.sequence + 1) % (1 << 16)
-            self._sent_packets += 1
-            self._sent_bytes += len(payload)
-        for sink in self.sinks:
-            sink.send_rtp(packets)
+PICTURES = {"/ch0_0.h264": "1280x720", "/ch0_1.h264": "640x360"}
 
 
 class Channel:
@@ -147,97 +51,55 @@ class Channel:
         return [track for track in (self.video, self.audio) if track is not None]
 
 
-class InterleavedSink:
-    """A track inside a client's RTSP connection."""
+@dataclass(frozen=True)
+class Clips:
+    """All the media of a camera."""
 
-    def __init__(self, transport: asyncio.WriteTransport, rtp_channel: int, rtcp_channel: int) -> None:
-        self._transport = transport
-        self._rtp_channel = rtp_channel
-        self._rtcp_channel = rtcp_channel
+    videos: list[Clip | None]
+    audios: dict[str, Clip]
 
-    def send_rtp(self, packets: list[bytes]) -> None:
-        """Send all packets, or none to a client that does not keep up."""
-        self._send(self._rtp_channel, packets)
+    @classmethod
+    def make(cls, options: argparse.Namespace) -> Self:
+        """Encode them, side by side."""
+        rates = (options.hd_kbps, options.sd_kbps)
+        with ThreadPoolExecutor() as pool:
 
-    def send_rtcp(self, packet: bytes) -> None:
-        """Send a report."""
-        self._send(self._rtcp_channel, [packet])
+            def encode(size: str, kbps: int) -> Future[Clip]:
+                sets = not options.no_sprop
+                return pool.submit(make_video, options.video, size, kbps, options.gop, with_parameter_sets=sets)
 
-    def _send(self, channel: int, packets: list[bytes]) -> None:
-        if self._transport.is_closing() or self._transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
-            return
-        self._transport.write(b"".join(struct.pack(">cBH", b"$", channel, len(packet)) + packet for packet in packets))
-
-
-class UdpSink:
-    """A track in datagrams to a client's two ports."""
-
-    def __init__(self, ports: "UdpPorts", host: str, rtp_port: int, rtcp_port: int) -> None:
-        self._ports = ports
-        self._rtp_address = (host, rtp_port)
-        self._rtcp_address = (host, rtcp_port)
-
-    def send_rtp(self, packets: list[bytes]) -> None:
-        """Send all packets."""
-        for packet in packets:
-            self._ports.rtp.sendto(packet, self._rtp_address)
-
-    def send_rtcp(self, packet: bytes) -> None:
-        """Send a report."""
-        self._ports.rtcp.sendto(packet, self._rtcp_address)
-
-
-class UdpPorts:
-    """The pair of UDP ports that the camera sends from; what clients send to it is ignored."""
-
-    rtp: asyncio.DatagramTransport
-    rtcp: asyncio.DatagramTransport
-
-    def __init__(self) -> None:
-        self.numbers = free_port_pair()
-
-    async def open(self, host: str) -> None:
-        """Bind both ports."""
-        loop = asyncio.get_running_loop()
-        self.rtp, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, (host, self.numbers[0]))
-        self.rtcp, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, (host, self.numbers[1]))
+            audios = {codec: pool.submit(make_audio, codec) for codec in ("aac", "pcma")}
+            if options.video == "none":
+                videos: list[Clip | None] = [None for _ in PICTURES]
+            else:
+                encoding = [encode(size, kbps) for size, kbps in zip(PICTURES.values(), rates, strict=True)]
+                videos = [clip.result() for clip in encoding]
+            return cls(videos, {codec: clip.result() for codec, clip in audios.items()})
 
 
 class Camera:
     """All that clients have in common, and what the commands on stdin change."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, clips: Clips) -> None:
         self.options = options
-        self.clock = Clock()
-        self.channels: dict[str, Channel] = {}
         self.clients: set[Client] = set()
         self.udp = UdpPorts()
         self.login: Login | None = None
         self.refuses = False
         self.done = asyncio.Event()
+        self._clips = clips
+        self._clock = Clock()
         self._tracks: list[Track] = []
         self._playing: set[asyncio.Task[None]] = set()
-        self._audio_clips: dict[str, Clip] = {}
+        self.channels = {
+            path: Channel(path, None if clip is None else self._play(clip))
+            for path, clip in zip(PICTURES, clips.videos, strict=True)
+        }
+        self.set_audio(options.audio)
         self.set_login(options.login)
 
-    async def prepare(self) -> None:
-        """Encode the clips and let them play."""
-        options = self.options
-        plan = [("/ch0_0.h264", "1280x720", options.hd_kbps), ("/ch0_1.h264", "640x360", options.sd_kbps)]
-        videos: list[Clip | None] = [None, None]
-        if options.video != "none":
-            videos = list(
-                await asyncio.gather(
-                    *(
-                        make_video(options.video, size, kbps, options.gop, with_parameter_sets=not options.no_sprop)
-                        for _, size, kbps in plan
-                    )
-                )
-            )
-        for (path, _, _), video in zip(plan, videos, strict=True):
-            self.channels[path] = Channel(path, None if video is None else self._play(video))
-        await self.set_audio(options.audio)
-        await self.udp.open(options.host)
+    async def until_media_flows(self) -> None:
+        """Return when every track has begun."""
         await asyncio.gather(*(track.flows.wait() for track in self._tracks))
 
     def set_login(self, login: str) -> None:
@@ -245,14 +107,12 @@ class Camera:
         user, _, password = login.partition(":")
         self.login = Login(user, password, self.options.auth) if login else None
 
-    async def set_audio(self, codec: str) -> None:
+    def set_audio(self, codec: str) -> None:
         """Offer this sound to the clients that come."""
-        if codec != "none" and codec not in self._audio_clips:
-            self._audio_clips[codec] = await make_audio(codec)
         for channel in self.channels.values():
-            channel.audio = None if codec == "none" else self._play(self._audio_clips[codec])
+            channel.audio = None if codec == "none" else self._play(self._clips.audios[codec])
 
-    async def obey(self, line: str) -> None:
+    def obey(self, line: str) -> None:
         """Carry out one command line."""
         match line.split():
             case ["freeze" | "thaw" as verb]:
@@ -266,7 +126,7 @@ class Camera:
             case ["login", *login]:
                 self.set_login(" ".join(login))
             case ["audio", "none" | "aac" | "pcma" as codec]:
-                await self.set_audio(codec)
+                self.set_audio(codec)
             case ["quit"]:
                 self.done.set()
             case _:
@@ -275,7 +135,7 @@ class Camera:
         print(f"done {line}", flush=True)
 
     def _play(self, clip: Clip) -> Track:
-        track = Track(clip, self.clock)
+        track = Track(clip, self._clock)
         track.frozen = any(other.frozen for other in self._tracks)
         self._tracks.append(track)
         self._playing.add(asyncio.create_task(track.play()))
@@ -434,11 +294,11 @@ async def _obey_commands(camera: Camera) -> None:
 
     threading.Thread(target=_read_commands, args=(deliver,), daemon=True).start()
     while True:
-        await camera.obey(await lines.get())
+        camera.obey(await lines.get())
 
 
-async def _run(options: argparse.Namespace) -> None:
-    camera = Camera(options)
+async def _run(options: argparse.Namespace, clips: Clips) -> None:
+    camera = Camera(options, clips)
     current = asyncio.current_task()
     assert current is not None
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -450,7 +310,8 @@ async def _run(options: argparse.Namespace) -> None:
         else:
             await Client(camera, reader, writer).serve()
 
-    await camera.prepare()
+    await camera.udp.open(options.host)
+    await camera.until_media_flows()
     server = await asyncio.start_server(on_connection, options.host, options.port)
     host = f"[{options.host}]" if ":" in options.host else options.host
     port = server.sockets[0].getsockname()[1]
@@ -488,8 +349,11 @@ def _options() -> argparse.Namespace:
 def main() -> int:
     """Run until told to stop; 0 then, 1 if it could not start."""
     try:
-        asyncio.run(_run(_options()))
-    except (asyncio.CancelledError, KeyboardInterrupt):
+        options = _options()
+        # While it encodes, a signal ends the process as it is: nothing is to be cleaned up, encoders die with it.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        asyncio.run(_run(options, Clips.make(options)))
+    except asyncio.CancelledError:
         pass
     except (PeerError, OSError) as error:
         print(f"live camera: {error}", file=sys.stderr)

@@ -1,8 +1,8 @@
 """Short clips made by ffmpeg once and cut into RTP payloads, to be played round and round."""
 
-import asyncio
 import base64
 import re
+import subprocess
 from dataclasses import dataclass
 from math import ceil
 
@@ -37,11 +37,11 @@ class Clip:
     units: list[list[bytes]]
 
 
-async def make_video(codec: str, size: str, kbps: int, gop_s: float, *, with_parameter_sets: bool) -> Clip:
+def make_video(codec: str, size: str, kbps: int, gop_s: float, *, with_parameter_sets: bool) -> Clip:
     """Encode a test picture with a running clock; the first unit of the clip and of every `gop_s` is a keyframe."""
     gop = max(1, round(gop_s * VIDEO_FPS))
     frames = gop * ceil(CLIP_S * VIDEO_FPS / gop)
-    stream = await _ffmpeg(
+    stream = _ffmpeg(
         *("-f", "lavfi", "-i", f"testsrc2=size={size}:rate={VIDEO_FPS}", "-frames:v", f"{frames}"),
         *("-pix_fmt", "yuv420p", "-preset", "ultrafast", "-tune", "zerolatency"),
         *("-b:v", f"{kbps}k", "-maxrate", f"{kbps}k", "-bufsize", f"{kbps}k"),
@@ -63,10 +63,10 @@ async def make_video(codec: str, size: str, kbps: int, gop_s: float, *, with_par
     )
 
 
-async def make_audio(codec: str) -> Clip:
+def make_audio(codec: str) -> Clip:
     """Encode a tone as mono AAC of 16 kHz or as G.711 A-law of 8 kHz, as cameras do."""
     if codec == "aac":
-        stream = await _ffmpeg(*_tone(AAC_SAMPLE_RATE), "-c:a", "aac", "-b:a", "32k", "-f", "adts")
+        stream = _ffmpeg(*_tone(AAC_SAMPLE_RATE), "-c:a", "aac", "-b:a", "32k", "-f", "adts")
         return Clip(
             kind="audio",
             payload_type=97,
@@ -79,7 +79,7 @@ async def make_audio(codec: str) -> Clip:
             # RFC 3640: 16 bits that say how many bits of headers follow, then one header of 13 bits size, 3 bits index.
             units=[[b"\x00\x10" + (len(frame) << 3).to_bytes(2) + frame] for frame in _adts_frames(stream)],
         )
-    stream = await _ffmpeg(*_tone(PCMA_SAMPLE_RATE), "-c:a", "pcm_alaw", "-f", "alaw")
+    stream = _ffmpeg(*_tone(PCMA_SAMPLE_RATE), "-c:a", "pcm_alaw", "-f", "alaw")
     return Clip(
         kind="audio",
         payload_type=8,
@@ -107,20 +107,12 @@ def _encoder(codec: str, gop: int) -> tuple[str, ...]:
     return "-c:v", "libx265", "-x265-params", parameters, "-bsf:v", "hevc_metadata=aud=insert", "-f", "hevc"
 
 
-async def _ffmpeg(*arguments: str) -> bytes:
+def _ffmpeg(*arguments: str) -> bytes:
     command = dying_with_parent(["ffmpeg", "-nostdin", "-v", "error", *arguments, "pipe:1"])
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        stream, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode != 0:
-        raise PeerError(f"ffmpeg failed with status {process.returncode}: {' '.join(command)}")
-    return stream
+    run = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
+    if run.returncode != 0:
+        raise PeerError(f"ffmpeg failed with status {run.returncode}: {' '.join(command)}")
+    return run.stdout
 
 
 def _nal_type(nal: bytes, codec: str) -> int:

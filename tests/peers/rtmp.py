@@ -171,6 +171,7 @@ events {{ worker_connections 256; }}
 rtmp {{
     server {{
         {" ".join(listen)}
+        access_log off;
         chunk_size 4096;
         application live {{ live on; }}
         application live/instance {{ live on; }}

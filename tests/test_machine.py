@@ -1,0 +1,317 @@
+"""The transition table: what follows what, and what can never happen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from yiagent.machine import (
+    FAILED_RETRY_S,
+    HEALTHY_RUN_S,
+    KILL_STEP_S,
+    LONGEST_BACKOFF_S,
+    MOST_RELAUNCHES,
+    STALL_NOTICE_S,
+    TABLE,
+    Effects,
+    Event,
+    Exited,
+    Flowing,
+    Launch,
+    Limits,
+    Pressed,
+    Send,
+    Signal,
+    State,
+    TimedOut,
+    Unsuited,
+    Wanted,
+    step,
+)
+from yiagent.model import Failure, Phase, Reason, ReasonCode
+
+LIMITS = Limits(start_timeout_s=30, stall_timeout_s=10)
+CLOSED = Failure(Reason(ReasonCode.SINK_CLOSED, "The server closed the connection."))
+REFUSED = Failure(Reason(ReasonCode.SINK_REJECTED, "The server refused the stream."), needs_person=True)
+NO_KEY = Reason(ReasonCode.NOT_CONFIGURED, "No stream key is set.")
+EVENTS = (Wanted, Pressed, Flowing, Unsuited, Exited, TimedOut)
+WITH_CHILD = {Phase.STARTING, Phase.STREAMING, Phase.STALLED, Phase.STOPPING}
+
+
+@dataclass
+class Bench:
+    """A machine with its clock, put through a history."""
+
+    state: State = field(default_factory=State)
+    now: float = 1000.0
+    effects: Effects = ()
+
+    def feed(self, *events: Event) -> Bench:
+        for event in events:
+            self.state, self.effects = step(self.state, event, self.now, LIMITS)
+        return self
+
+    def after(self, seconds: float) -> Bench:
+        self.now += seconds
+        return self
+
+    def time_out(self, event: TimedOut | None = None) -> Bench:
+        assert self.state.deadline is not None
+        self.now = max(self.now, self.state.deadline)
+        return self.feed(event or TimedOut())
+
+    @property
+    def wait_s(self) -> float:
+        assert self.state.deadline is not None
+        return self.state.deadline - self.now
+
+
+def streaming(seconds: float = 1.0) -> Bench:
+    return Bench().feed(Wanted(1), Flowing()).after(seconds).feed(Flowing())
+
+
+def test_the_table_is_complete() -> None:
+    """Every phase says what every event does to it."""
+    assert set(TABLE) == {(phase, event) for phase in Phase for event in EVENTS}
+
+
+def test_a_wish_starts_a_child_and_media_makes_it_streaming() -> None:
+    """`starting` until media leaves, then `streaming`."""
+    bench = Bench().feed(Wanted(1))
+    assert (bench.state.phase, bench.effects) == (Phase.STARTING, (Launch(1),))
+    assert bench.wait_s == LIMITS.start_timeout_s
+    assert bench.feed(Flowing()).state.phase is Phase.STREAMING
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.STREAMING, Phase.STALLED, Phase.BACKING_OFF])
+def test_the_same_wish_again_changes_nothing(phase: Phase) -> None:
+    """ON while on is idempotent: no restart, no shorter wait."""
+    bench = {
+        Phase.STARTING: Bench().feed(Wanted(1)),
+        Phase.STREAMING: streaming(),
+        Phase.STALLED: streaming().time_out(),
+        Phase.BACKING_OFF: streaming().feed(Exited(CLOSED)),
+    }[phase]
+    before = bench.state
+    assert before.phase is phase
+    bench.feed(Wanted(1))
+    assert (bench.state, bench.effects) == (before, ())
+
+
+def test_any_command_in_failed_is_worth_a_try() -> None:
+    """The owner may just have mended what was wrong, so `failed` does not make a command wait five minutes."""
+    bench = Bench().feed(Wanted(1), Exited(REFUSED))
+    assert bench.state.phase is Phase.FAILED
+    assert bench.wait_s == FAILED_RETRY_S
+    assert bench.feed(Wanted(1)).effects == (Launch(1),)
+
+
+def test_a_changed_target_restarts_once() -> None:
+    """The old child is ended first; the new one starts when it is gone."""
+    bench = streaming().feed(Wanted(2))
+    assert (bench.state.phase, bench.effects) == (Phase.STOPPING, (Send(Signal.TERM),))
+    assert bench.feed(Wanted(2)).effects == ()
+    bench.feed(Exited(CLOSED))
+    assert (bench.state.phase, bench.effects, bench.state.reason) == (Phase.STARTING, (Launch(2),), None)
+
+
+def test_off_ends_the_child_and_is_idle_only_when_it_is_gone() -> None:
+    """While ffmpeg still holds the camera, `idle` would be a lie."""
+    bench = streaming().feed(Wanted(None))
+    assert bench.state.phase is Phase.STOPPING
+    assert bench.feed(Exited(CLOSED)).state == State()
+
+
+def test_off_and_on_again_while_stopping_starts_a_new_child() -> None:
+    """The last wish counts, whatever the dying child is doing."""
+    bench = streaming().feed(Wanted(None), Wanted(1), Exited(CLOSED))
+    assert bench.effects == (Launch(1),)
+
+
+def test_kill_escalation() -> None:
+    """TERM, TERM, KILL, three seconds apart, and KILL again until it is gone."""
+    bench = streaming().feed(Wanted(None))
+    sent = [bench.effects]
+    for _ in range(3):
+        assert bench.wait_s == KILL_STEP_S
+        sent.append(bench.time_out().effects)
+    signals = [Signal.TERM, Signal.TERM, Signal.KILL, Signal.KILL]
+    assert sent == [(Send(signal),) for signal in signals]
+
+
+def test_back_off_grows_to_its_bound_and_never_ends() -> None:
+    """1, 2, 4, 8, 15, 15, … seconds; `attempt` counts."""
+    bench = Bench().feed(Wanted(1))
+    waits = []
+    for attempt in range(1, 8):
+        bench.feed(Exited(CLOSED))
+        assert bench.state.phase is Phase.BACKING_OFF
+        assert bench.state.attempt == attempt
+        waits.append(bench.wait_s)
+        assert bench.time_out().effects == (Launch(1),)
+    assert waits == [1, 2, 4, 8, LONGEST_BACKOFF_S, LONGEST_BACKOFF_S, LONGEST_BACKOFF_S]
+
+
+def test_after_a_healthy_minute_the_next_try_is_at_once() -> None:
+    """The end of a long run is the server's whim: no wait, and the count begins anew."""
+    bench = Bench().feed(Wanted(1), Exited(CLOSED)).time_out().feed(Flowing()).after(HEALTHY_RUN_S).feed(Flowing())
+    assert bench.state.attempt == 0
+    bench.feed(Exited(CLOSED))
+    assert (bench.state.phase, bench.effects) == (Phase.STARTING, (Launch(1),))
+    assert bench.state.reason == CLOSED.reason
+
+
+def test_a_stall_is_told_first_and_ended_at_the_limit() -> None:
+    """Media that stands still is `stalled` after a few seconds; ffmpeg is replaced at `stall_timeout_s`."""
+    bench = streaming()
+    assert bench.wait_s == STALL_NOTICE_S
+    bench.time_out()
+    assert (bench.state.phase, bench.effects) == (Phase.STALLED, ())
+    assert bench.state.reason is not None
+    assert bench.state.reason.code is ReasonCode.STALLED
+    assert bench.wait_s == LIMITS.stall_timeout_s - STALL_NOTICE_S
+    bench.time_out()
+    assert (bench.state.phase, bench.effects) == (Phase.STOPPING, (Send(Signal.TERM),))
+    bench.feed(Exited(CLOSED))
+    assert bench.state.phase is Phase.BACKING_OFF
+    assert bench.state.reason is not None
+    assert bench.state.reason.code is ReasonCode.STALLED
+
+
+def test_media_that_flows_again_ends_a_stall() -> None:
+    """A hiccup costs nothing."""
+    bench = streaming().time_out().feed(Flowing())
+    assert (bench.state.phase, bench.state.reason) == (Phase.STREAMING, None)
+
+
+def test_a_start_that_takes_too_long_names_what_it_waits_for() -> None:
+    """The start deadline carries the diagnosis into the reason."""
+    bench = Bench().feed(Wanted(1)).time_out(TimedOut(CLOSED))
+    assert bench.state.phase is Phase.STOPPING
+    assert bench.feed(Exited(REFUSED)).state.reason == CLOSED.reason
+
+
+def test_a_press_cuts_a_wait_short_and_leaves_failed() -> None:
+    """`restart/set` acts now, in every phase but `idle`."""
+    for failure in (CLOSED, REFUSED):
+        bench = Bench().feed(Wanted(1), Exited(failure), Pressed())
+        assert bench.effects == (Launch(1),)
+        assert bench.state.attempt == 0
+    assert streaming().feed(Pressed()).effects == (Send(Signal.TERM),)
+    assert streaming().feed(Pressed(), Exited(CLOSED)).effects == (Launch(1),)
+    assert Bench().feed(Pressed()).state == State()
+
+
+def test_without_configuration_nothing_starts_and_the_reason_says_so() -> None:
+    """ON without a key is `failed` with `not_configured`, until the key is there."""
+    bench = Bench().feed(Wanted(None, NO_KEY))
+    assert (bench.state.phase, bench.state.reason, bench.effects) == (Phase.FAILED, NO_KEY, ())
+    bench.time_out().feed(Pressed())
+    assert (bench.state.phase, bench.effects) == (Phase.FAILED, ())
+    assert bench.feed(Wanted(1)).effects == (Launch(1),)
+
+
+def test_a_look_at_the_camera_is_no_failure() -> None:
+    """The child that only looks is followed by the remux at once; a camera that changes its mind for ever is not."""
+    bench = Bench().feed(Wanted(1))
+    for _ in range(MOST_RELAUNCHES):
+        bench.feed(Exited(CLOSED, relaunch=True))
+        assert (bench.state.phase, bench.state.attempt, bench.effects) == (Phase.STARTING, 0, (Launch(1),))
+    assert bench.feed(Exited(CLOSED, relaunch=True)).state.phase is Phase.BACKING_OFF
+
+
+def test_an_unsuited_child_is_replaced() -> None:
+    """A camera that came back with other codecs gets another command line, without a wait."""
+    bench = streaming().feed(Unsuited())
+    assert bench.effects == (Send(Signal.TERM),)
+    assert bench.feed(Exited(CLOSED)).effects == (Launch(1),)
+
+
+failures = st.sampled_from([CLOSED, REFUSED])
+events: st.SearchStrategy[Event] = st.one_of(
+    st.builds(Wanted, st.one_of(st.none(), st.integers(1, 3))),
+    st.just(Wanted(None, NO_KEY)),
+    st.just(Pressed()),
+    st.just(Flowing()),
+    st.just(Unsuited()),
+    st.builds(Exited, failures, st.booleans()),
+    st.builds(TimedOut, st.one_of(st.none(), failures)),
+)
+histories = st.lists(st.tuples(events, st.floats(0, 400)), max_size=60)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(histories)
+def test_from_any_history(history: list[tuple[Event, float]]) -> None:
+    """From any sequence of events: no phase without a way out, never two children, never `streaming` without media."""
+    state, now, children = State(), 0.0, 0
+    for event, seconds in history:
+        now += seconds
+        if isinstance(event, Exited) and children == 0:
+            continue  # No child, no exit: the supervisor posts it once for each launch.
+        before = state
+        state, effects = step(state, event, now, replace(LIMITS, jitter=0.75))
+        if isinstance(event, Exited):
+            children -= 1
+        for effect in effects:
+            if isinstance(effect, Launch):
+                children += 1
+                assert state.phase is Phase.STARTING
+                assert effect.job == state.running == state.job
+            else:
+                assert children == 1, "a signal for nobody"
+        assert children in (0, 1)
+        assert (state.phase in WITH_CHILD) == (children == 1) == (state.running is not None)
+        assert (state.phase is Phase.IDLE) == (state.deadline is None), "no way out"
+        if state.deadline is not None and state.phase is not before.phase:
+            assert state.deadline > now
+        if state.phase is Phase.STREAMING and before.phase is not Phase.STREAMING:
+            assert isinstance(event, Flowing)
+        if state.phase is Phase.STREAMING:
+            assert state.reason is None
+        if state.phase in (Phase.BACKING_OFF, Phase.FAILED, Phase.STALLED):
+            assert state.reason is not None
+
+
+@settings(max_examples=300, deadline=None)
+@given(histories)
+def test_from_any_history_off_leads_to_idle(history: list[tuple[Event, float]]) -> None:
+    """However things stand, OFF ends in `idle` within the kill escalation once the child obeys KILL."""
+    state, now = State(), 0.0
+    for event, seconds in history:
+        now += seconds
+        if not isinstance(event, Exited) or state.running is not None:
+            state, _ = step(state, event, now, LIMITS)
+    state, effects = step(state, Wanted(None), now, LIMITS)
+    for _ in range(4):
+        if Send(Signal.KILL) in effects or state.phase is Phase.IDLE:
+            break
+        assert state.deadline is not None
+        now = max(now, state.deadline)
+        state, effects = step(state, TimedOut(), now, LIMITS)
+    if state.phase is not Phase.IDLE:
+        state, _ = step(state, Exited(CLOSED), now, LIMITS)
+    assert state == State()
+
+
+@settings(max_examples=300, deadline=None)
+@given(histories)
+def test_from_any_history_on_leads_to_a_launch(history: list[tuple[Event, float]]) -> None:
+    """However things stand, ON leads to a running child again: nothing is ever given up."""
+    state, now = State(), 0.0
+    for event, seconds in history:
+        now += seconds
+        if not isinstance(event, Exited) or state.running is not None:
+            state, _ = step(state, event, now, LIMITS)
+    state, _ = step(state, Wanted(9), now, LIMITS)
+    for _ in range(3):
+        if state.running == 9:
+            break
+        assert state.deadline is not None
+        now = max(now, state.deadline)
+        event = Exited(CLOSED) if state.phase is Phase.STOPPING else TimedOut()
+        state, _ = step(state, event, now, LIMITS)
+    assert state.running == 9

@@ -1,0 +1,105 @@
+"""YAML text to plain values with the line of each, and every fault of its syntax. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with the file: `path` like `mqtt.port`, `line` from 1 or None, and what is allowed there."""
+
+    path: str
+    line: int | None
+    message: str
+
+    def __str__(self) -> str:
+        where = f"line {self.line}: " if self.line is not None else ""
+        return f"{where}{self.path}: {self.message}" if self.path else f"{where}{self.message}"
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's parser without aliases: a settings file needs none, and a few lines of them can fill all memory."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.get_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not allowed", mark)
+        return super().compose_node(parent, index)
+
+
+class Document:
+    """One YAML text as plain values, with the line of each path and every fault of its syntax.
+
+    Scalars stay text (the schema knows what each should be), so a password of `0123` or `on` is not made a number
+    or a truth value on the way.
+    """
+
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+        self.lines: dict[tuple[str, ...], int] = {}
+
+    def read(self, text: bytes) -> dict[str, Any] | None:
+        """The document's settings; None where the text is no document of settings at all."""
+        try:
+            # PyYAML's reader takes UTF-8 with or without a mark, and any line ending.
+            loader = _Loader(text)
+            try:
+                node = loader.get_single_node()
+            finally:
+                loader.dispose()
+            value = self._value(node, ()) if node is not None else {}
+        except yaml.MarkedYAMLError as error:
+            # str(error) quotes the line, which may hold a password.
+            mark = error.problem_mark or error.context_mark
+            self._fail(mark.line + 1 if mark else None, f"is not valid YAML: {error.problem or error.context}")
+        except yaml.reader.ReaderError:
+            self._fail(None, "is not text in UTF-8, or holds control characters")
+        except RecursionError:
+            self._fail(None, "is nested too deeply")
+        else:
+            if isinstance(value, dict):
+                return value
+            if not self.faults:
+                self._fail(1, "must be settings of the form `name: value`")
+        return None
+
+    def fault(self, path: list[Any], message: str) -> Fault:
+        """A fault at `path`, with the line of the nearest part of it that stands in the file."""
+        keys = tuple(map(str, path))
+        line = next((self.lines[keys[:end]] for end in range(len(keys), 0, -1) if keys[:end] in self.lines), None)
+        return Fault(".".join(keys), line, message)
+
+    def _fail(self, line: int | None, message: str) -> None:
+        self.faults.append(Fault("", line, message))
+
+    def _value(self, node: yaml.Node, path: tuple[str, ...]) -> Any:
+        if node.tag.startswith("!"):
+            self._fail(node.start_mark.line + 1, "a tag (!name) is not allowed")
+            return None
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._value(child, path) for child in node.value]
+        # A quoted "null" is a word; `style` is None only for plain scalars.
+        if getattr(node, "style", None) is None and node.value in ("", "~", "null", "Null", "NULL"):
+            return None
+        return node.value
+
+    def _mapping(self, node: yaml.MappingNode, path: tuple[str, ...]) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._fail(line, "a setting's name must be a word")
+                continue
+            here = (*path, key_node.value)
+            if key_node.value in result:
+                self.faults.append(Fault(".".join(here), line, f"stands twice (first in line {self.lines[here]})"))
+                continue
+            self.lines[here] = line
+            result[key_node.value] = self._value(value_node, here)
+        return result

@@ -1,0 +1,123 @@
+"""The configuration as the program uses it: checked, immutable, without a trace of YAML. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from yiagent.model import Audio, Channel, Level, Transport
+from yiagent.redact import Secret
+from yiagent.urls import Url, parse_server
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceConfig:
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceConfig:
+    """The camera. At least one of `hd` and `sd` is set; credentials in a URL are moved to `username` and `password`."""
+
+    hd: Url | None
+    sd: Url | None
+    transport: Transport
+    username: str | None
+    password: Secret | None
+
+    def url(self, channel: Channel) -> Url | None:
+        """The camera's URL for `hd` or `sd`; None where it has none."""
+        return self.hd if channel is Channel.HD else self.sd
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationConfig:
+    server: str | None
+    key: Secret | None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamConfig:
+    autostart: bool
+    channel: Channel
+    audio: Audio
+    start_timeout_s: float
+    stall_timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """Files for TLS. For MQTT: `ca_file` None means the machine's own authorities."""
+
+    ca_file: Path | None
+    cert_file: Path | None
+    key_file: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryConfig:
+    enabled: bool
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class MqttConfig:
+    """The broker. `host` None: no broker at all. `tls` None: plain TCP."""
+
+    host: str | None
+    port: int
+    username: str | None
+    password: Secret | None
+    tls: TlsConfig | None
+    prefix: str
+    keepalive_s: int
+    discovery: DiscoveryConfig
+
+
+@dataclass(frozen=True, slots=True)
+class WebConfig:
+    enabled: bool
+    host: str
+    port: int
+    password: Secret | None
+    tls: TlsConfig | None
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetryConfig:
+    """`interface` None: the one that carries the stream is found by itself."""
+
+    interval_s: float
+    interface: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration, checked; immutable for the life of the agent."""
+
+    device: DeviceConfig
+    source: SourceConfig
+    destination: DestinationConfig
+    stream: StreamConfig
+    mqtt: MqttConfig
+    web: WebConfig
+    telemetry: TelemetryConfig
+    snapshot_enabled: bool
+    log_level: Level
+    state_dir: Path
+    ffmpeg: str
+
+    @property
+    def secrets(self) -> list[tuple[Secret, str | None]]:
+        """Every secret the file holds, each with the user name it goes with."""
+        pairs = [
+            (self.source.password, self.source.username),
+            (self.destination.key, None),
+            (self.mqtt.password, self.mqtt.username),
+            (self.web.password, "yiagent"),
+        ]
+        if self.destination.server is not None:
+            server = parse_server(self.destination.server)
+            pairs.append((server.password, server.username))
+        return [(secret, user) for secret, user in pairs if secret]
