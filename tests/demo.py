@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import get_args
@@ -217,7 +217,7 @@ class Demo:
             while deadline is None or time.monotonic() < deadline:
                 text = log.read().decode(errors="replace")
                 if text:
-                    print(text, end="", flush=True)
+                    _say(text, end="")
                     continue
                 with _step("the agent"):
                     self._expect_agent()
@@ -241,8 +241,13 @@ def _bold(text: str) -> str:
     return f"\x1b[1m{text}\x1b[0m" if sys.stdout.isatty() else text
 
 
-def _say(text: str) -> None:
-    print(text, flush=True)
+def _say(text: str, *, end: str = "\n") -> None:
+    try:
+        print(text, end=end, flush=True)
+    except OSError:
+        # Nobody reads any more: the terminal is gone, or `| head` has seen enough. What follows is said to no one.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise Ended from None
 
 
 @contextmanager
@@ -290,8 +295,9 @@ def main() -> int:
             status = 1
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        _say("\nEnding the agent, broker, server and camera …")
-    if status == 0:
+        with suppress(Ended):
+            _say("\nEnding the agent, broker, server and camera …")
+    with suppress(Ended):
         _say("All ended, nothing left behind.")
     return status
 

@@ -44,6 +44,20 @@ PACKET_SHARE: Final = 64
 T = TypeVar("T")
 
 
+class _NoSsl:
+    """What paho catches by name around every read, also on a Python without `ssl` (as `lean.drop_ssl` makes it)."""
+
+    class SSLWantReadError(Exception):
+        """Never raised: nothing is encrypted."""
+
+    class SSLWantWriteError(Exception):
+        """Never raised: nothing is encrypted."""
+
+
+if paho.ssl is None:
+    paho.ssl = _NoSsl
+
+
 class Ended(Enum):
     """How a connection ended, as far as it matters for the next one."""
 
@@ -149,6 +163,12 @@ class Connection:
             self._client.loop_start()
         except Exception as error:
             self._emit(Closed(Ended.LOST, _in_words(error, self._config)))
+
+    def check_thread(self) -> None:
+        """Report the connection as lost where paho's thread has died: publishing would go on, and nothing be heard."""
+        thread = getattr(self._client, "_thread", None)
+        if self._accepted and not (thread is not None and thread.is_alive()):
+            self._deliver(Closed(Ended.LOST, "its thread has ended"))
 
     async def close(self, *, say_goodbye: bool) -> None:
         """End the connection and its thread. `say_goodbye`: with DISCONNECT, so that the broker sends no last will."""

@@ -209,6 +209,7 @@ class MqttLink:
         log = _LogFeed(self._journal, self._log_sent)
         while True:
             self._news.clear()
+            connection.check_thread()
             if (latest_info := self._info()) != info:
                 info = latest_info
                 connection.publish(self._topics.info, info_json(info), qos=1, retain=True)

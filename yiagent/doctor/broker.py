@@ -1,0 +1,148 @@
+"""Does the MQTT broker let the agent in, and may it do there what it has to? Seen under a client id of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from yiagent.broker import Closed, Connected, Connection, Ended, Event, Received
+from yiagent.doctor.findings import Findings
+from yiagent.settings import Config, MqttConfig
+from yiagent.topics import Topics
+
+if TYPE_CHECKING:
+    from paho.mqtt.reasoncodes import ReasonCode as PahoReasonCode
+
+CONNECT_TIMEOUT_S: Final = 11.0
+ANSWER_TIMEOUT_S: Final = 4.0
+ECHO_TIMEOUT_S: Final = 3.0
+
+T = TypeVar("T", Connected, "_Answer", Received)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The broker's answer to one subscription or one publication."""
+
+    allowed: bool
+
+
+class _Lost(Exception):
+    """The connection ended; the message says why."""
+
+    def __init__(self, closed: Closed) -> None:
+        super().__init__(closed.message)
+        self.how = closed.how
+
+
+class _Probe(Connection):
+    """A connection whose every answer is heard, also the favourable ones that the agent takes for granted."""
+
+    def __init__(self, config: MqttConfig, client_id: str, *, mqtt5: bool) -> None:
+        self._heard: asyncio.Queue[Event | _Answer] = asyncio.Queue()
+        self._here = asyncio.get_running_loop()
+        super().__init__(
+            config, client_id=client_id, mqtt5=mqtt5, will=None, loop=self._here, post=self._heard.put_nowait
+        )
+
+    async def next(self, kind: type[T], timeout_s: float) -> T:
+        """The next event of this kind; others are passed over. Raises `_Lost` and `TimeoutError`."""
+        async with asyncio.timeout(timeout_s):
+            while True:
+                event = await self._heard.get()
+                if isinstance(event, kind):
+                    return event
+                if isinstance(event, Closed):
+                    raise _Lost(event)
+
+    async def may_subscribe(self, topic: str) -> bool:
+        """Whether the broker takes a subscription to `topic`. Raises `_Lost` and `TimeoutError`."""
+        self.subscribe([topic])
+        return (await self.next(_Answer, ANSWER_TIMEOUT_S)).allowed
+
+    def _on_subscribe(self, client: Any, userdata: Any, mid: int, reasons: list[PahoReasonCode], _: Any) -> None:
+        self._answer(allowed=not any(reason.is_failure for reason in reasons))
+
+    def _on_publish(self, client: Any, userdata: Any, mid: int, reason: PahoReasonCode, properties: Any) -> None:
+        self._answer(allowed=not reason.is_failure)
+
+    def _answer(self, *, allowed: bool) -> None:
+        # In paho's thread.
+        self._here.call_soon_threadsafe(self._heard.put_nowait, _Answer(allowed))
+
+
+async def examine_broker(config: Config, findings: Findings) -> None:
+    """Look at the configured broker."""
+    mqtt = config.mqtt
+    if mqtt.host is None:
+        findings.skip("broker", "mqtt.host is not set: no command can reach the agent")
+        return
+    where = f"{mqtt.host}:{mqtt.port}"
+    # Another id than the agent's: the broker would throw a running agent off.
+    client_id = f"yiagent-{config.device.id}-doctor"
+    topics = Topics.of(mqtt.prefix, config.device.id)
+    for mqtt5 in (True, False):
+        probe = _Probe(mqtt, client_id, mqtt5=mqtt5)
+        opening = asyncio.create_task(probe.open())
+        try:
+            await probe.next(Connected, CONNECT_TIMEOUT_S)
+            findings.ok("broker", f"{where}: {_described(mqtt, mqtt5=mqtt5)}")
+            await _examine_rights(probe, topics, findings)
+            return
+        except _Lost as lost:
+            if not (mqtt5 and lost.how in (Ended.OLD_PROTOCOL, Ended.HUNG_UP)):
+                findings.fail("broker", f"{where}: {lost}")
+                return
+        except TimeoutError:
+            findings.fail("broker", f"{where}: it takes the connection but does not answer (mqtt.host, mqtt.port)")
+            return
+        finally:
+            opening.cancel()
+            await probe.close(say_goodbye=True)
+
+
+def _described(mqtt: MqttConfig, *, mqtt5: bool) -> str:
+    version = "MQTT 5" if mqtt5 else "MQTT 3.1.1 (it does not speak 5)"
+    user = f"as user {mqtt.username}" if mqtt.username is not None else "without a user name"
+    return f"connected by {version}, {user}, {'encrypted' if mqtt.tls is not None else 'not encrypted'}"
+
+
+async def _examine_rights(probe: _Probe, topics: Topics, findings: Findings) -> None:
+    wanted = (topics.any_command, topics.request)
+    refused = [topic for topic in wanted if not await probe.may_subscribe(topic)]
+    if refused:
+        message = f"the broker does not let this user listen to {' and '.join(refused)}: check its access list"
+        findings.fail("broker, commands", message)
+    else:
+        findings.ok("broker, commands", f"it takes the subscriptions to {' and '.join(wanted)}")
+    await _examine_publishing(probe, topics.response, findings)
+
+
+async def _examine_publishing(probe: _Probe, topic: str, findings: Findings) -> None:
+    what = "broker, answers"
+    mark = f"doctor-{secrets.token_hex(8)}"
+    # MQTT 3.1.1 has no word for a refused message; that it comes back is then the only proof.
+    listens = not probe.mqtt5 and await probe.may_subscribe(topic)
+    message = json.dumps({"transaction": mark, "status": "ok", "error": None, "state": None})
+    probe.publish(topic, message, qos=1)
+    if not (await probe.next(_Answer, ANSWER_TIMEOUT_S)).allowed:
+        findings.fail(what, f"the broker does not let this user publish to {topic}: check its access list")
+    elif probe.mqtt5 or (listens and await _comes_back(probe, topic, mark)):
+        findings.ok(what, f"may publish to {topic}")
+    else:
+        tell = f"it cannot be told whether this user may publish to {topic}: a message did not come back"
+        findings.warn(what, f"{tell}, and by MQTT 3.1.1 a broker does not say why. Check its access list")
+
+
+async def _comes_back(probe: _Probe, topic: str, mark: str) -> bool:
+    try:
+        async with asyncio.timeout(ECHO_TIMEOUT_S):
+            while True:
+                message = await probe.next(Received, ECHO_TIMEOUT_S)
+                if message.topic == topic and mark.encode() in message.payload:
+                    return True
+    except TimeoutError:
+        return False

@@ -1,0 +1,44 @@
+"""Addresses and plain TCP connections, in the blocking way: the doctor's checks run on threads of their own."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import Final
+
+from yiagent.urls import Url
+
+# All addresses together, and one of them: a dead first address must not hide a living second one.
+CONNECT_TIMEOUT_S: Final = 6.0
+ADDRESS_TIMEOUT_S: Final = 3.0
+_PORTS: Final = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443}
+
+
+def port_of(url: Url) -> int:
+    """The URL's port, or its scheme's own, as ffmpeg takes it."""
+    return url.port if url.port is not None else _PORTS[url.scheme]
+
+
+def addresses_of(host: str, port: int) -> list[str]:
+    """The addresses that `host` resolves to, each once, in the resolver's order. Raises `OSError`."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        # A label of more than 63 characters fails before it is asked for.
+        raise socket.gaierror(socket.EAI_NONAME, "not a host name") from None
+    return list(dict.fromkeys(str(address[4][0]) for address in found))
+
+
+def connect(addresses: list[str], port: int) -> socket.socket:
+    """A connection to the first address that answers. Raises the last one's `OSError`."""
+    deadline = time.monotonic() + CONNECT_TIMEOUT_S
+    failure: OSError = TimeoutError()
+    for address in addresses:
+        left = min(ADDRESS_TIMEOUT_S, deadline - time.monotonic())
+        if left <= 0:
+            break
+        try:
+            return socket.create_connection((address, port), timeout=left)
+        except OSError as error:
+            failure = error
+    raise failure
