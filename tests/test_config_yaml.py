@@ -33,16 +33,6 @@ def test_it_names_every_setting_there_is() -> None:
     assert sorted(_paths(document)) == sorted(_paths(_SHAPE))
 
 
-def test_it_says_something_about_every_setting() -> None:
-    """Each line with a setting is explained: on it, above its section, or beside its sibling."""
-    explained = {"password", "password_file", "username", "key_file", "cert_file", "port", "sd", "audio"}
-    for line in SHIPPED.read_text().splitlines():
-        setting, _, comment = line.partition("#")
-        name = setting.partition(":")[0].strip()
-        is_section = setting.strip().endswith(":") and not setting.startswith(" ")
-        assert comment or not name or is_section or name in explained | {"tls", "prefix"}, line
-
-
 def test_it_is_the_defaults(tmp_path: Path) -> None:
     """As shipped, it does what a file with the camera's addresses alone does."""
     bare = tmp_path / "bare.yaml"

@@ -6,12 +6,15 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -22,6 +25,8 @@ from tests.peers.certificates import Certificates
 from tests.peers.ports import free_port
 from tests.peers.process import find_program
 from tests.peers.rtmp import RtmpServer
+from yiagent.doctor import machine
+from yiagent.doctor.findings import Findings
 from yiagent.intent import FILE_NAME, Intent, render_intent
 from yiagent.model import Channel
 from yiagent.redact import Secret
@@ -240,7 +245,7 @@ def test_an_h265_camera_needs_an_ffmpeg_that_can(ill: dict[str, Any], doctor: Do
         visit = doctor(ill)
     assert "H.265 1280x720" in visit.of("camera hd")
     if "H.265 into RTMP: no" in visit.of("ffmpeg"):
-        assert re.match(r"FAIL .*sends hevc, which this ffmpeg cannot put into RTMP", visit.of("camera hd"))
+        assert re.match(r"FAIL .*sends [\w.]+, which this ffmpeg cannot put into RTMP", visit.of("camera hd"))
         assert visit.status == 1
     else:
         assert visit.of("camera hd").startswith("warn")
@@ -430,6 +435,7 @@ def test_an_ffmpeg_without_its_parts_is_told(ill: dict[str, Any], doctor: Doctor
 
 EXAMINE = """
 import sys
+import time
 from pathlib import Path
 import yiagent.doctor
 from yiagent.config import load_config
@@ -455,3 +461,28 @@ def test_a_bug_in_one_check_is_one_line(ill: dict[str, Any], doctor: Doctor) -> 
     assert visit.failed == ["camera sd", "memory"]
     assert "ValueError" in visit.of("memory")
     assert visit.of("clock").startswith("ok")
+
+
+@pytest.mark.parametrize(
+    ("available", "mark", "words"),
+    [(3_000_000, "warn", "hardly fit. End"), (6_000_000, "warn", "stream.channel to sd"), (9_000_000, "ok", "for HD")],
+)
+def test_memory_is_held_against_what_ffmpeg_took(
+    monkeypatch: pytest.MonkeyPatch, available: int, mark: str, words: str
+) -> None:
+    """On a camera's few megabytes HD is advised against before the kernel ends something."""
+    monkeypatch.setattr(machine, "_ffmpeg_bytes", lambda: 4_000_000)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=36_000_000, available=available))
+    findings = Findings()
+    machine.examine_memory(ffmpeg_ran=True, findings=findings)
+    assert [finding.mark for finding in findings.lines] == [mark]
+    assert words in findings.lines[0].detail
+
+
+@pytest.mark.parametrize(("matters", "mark"), [(True, "FAIL"), (False, "warn")])
+def test_a_clock_that_was_never_set_is_told(monkeypatch: pytest.MonkeyPatch, matters: bool, mark: str) -> None:
+    """In 1970 no certificate is valid yet; without encryption only the times are wrong."""
+    monkeypatch.setattr(time, "gmtime", lambda: time.struct_time((1970, 1, 1, 0, 3, 0, 3, 1, 0)))
+    findings = Findings()
+    machine.examine_clock(certificates_matter=matters, findings=findings)
+    assert [finding.mark for finding in findings.lines] == [mark]

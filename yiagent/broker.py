@@ -54,8 +54,8 @@ class _NoSsl:
         """Never raised: nothing is encrypted."""
 
 
-if paho.ssl is None:
-    paho.ssl = _NoSsl
+if getattr(paho, "ssl", None) is None:
+    vars(paho)["ssl"] = _NoSsl
 
 
 class Ended(Enum):

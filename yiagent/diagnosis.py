@@ -8,6 +8,7 @@ came first.
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -18,7 +19,7 @@ from yiagent.progress import Message
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One message and what it means. `{0}` in `text` is the pattern's first group.
+    """One message and what it means. `{0}`, `{1}` in `text` are the pattern's groups that matched.
 
     `rank`: the higher, the more telling. `side`: only while (`source`) or after (`sink`) the camera was being opened.
     """
@@ -73,9 +74,9 @@ RULES: Final = (
         rank=4,
     ),
     _rule(
-        r"method \w+ failed: (\d{3}[ \w()-]{0,40})",
+        r"method \w+ failed: (\d{3}) ?\(?([\w -]{0,40})",
         _R.SOURCE_UNREACHABLE,
-        "The camera answered with an error: {0}. It may be busy with another viewer, or still starting.",
+        "The camera answered with an error: {0} {1}. It may be busy with another viewer, or still starting.",
         rank=3,
     ),
     _rule(
@@ -119,7 +120,8 @@ RULES: Final = (
     _rule(
         r"dimensions not set|unspecified size",
         _R.SOURCE_NO_VIDEO,
-        "The camera sent no picture to begin with. It may be starting, or its stream is broken.",
+        "The camera sent no picture to begin with. It may be starting; with source.transport: udp a firewall may keep"
+        " it out: try tcp.",
         rank=3,
     ),
     _rule(
@@ -168,7 +170,7 @@ RULES: Final = (
         rank=4,
     ),
     _rule(
-        r"Error in the pull function|^IO error",
+        r"Error in the (?:pull|push) function|^tls: IO error",
         _R.SINK_TLS,
         "The server did not complete the encrypted connection. Does it speak TLS on this port? Check port and rtmps://.",
         rank=3,
@@ -231,13 +233,21 @@ RULES: Final = (
     ),
     # Either.
     _rule(
-        r"Cannot allocate memory|Out of memory",
+        r"Cannot allocate memory|Out of memory|Error allocating|pthread_create\(\) failed|failed to map segment",
         _R.OUT_OF_MEMORY,
         "This machine ran out of memory. The SD channel needs less.",
         rank=6,
     ),
     _rule(
-        r"Unrecognized option|Option not found|Unknown encoder|Protocol not found|Unknown input format"
+        r"cannot open shared object file",
+        _R.FFMPEG_CRASHED,
+        "This ffmpeg is incomplete: a library it needs is missing. Install it again.",
+        rank=6,
+        needs_person=True,
+    ),
+    _rule(
+        r"Unrecognized option|Unable to parse option value|Error setting option|Option not found|Unknown encoder"
+        r"|Protocol not found|Unknown input format"
         r"|Requested output format '?flv'? is not",
         _R.FFMPEG_CRASHED,
         "This ffmpeg lacks something the stream needs. `yiagent doctor` says what; install a complete ffmpeg.",
@@ -262,6 +272,10 @@ _EXPECTED = re.compile(
     r"not enough frames to estimate rate|Guessed Channel Layout|At least one output file must be specified"
     r"|Estimating duration|deprecated pixel format"
 )
+# A message of this rank holds whatever else was said.
+_CERTAIN: Final = 5
+# What owners and camera makers call what ffmpeg names otherwise.
+_NAMES: Final = {"hevc": "H.265", "pcm_alaw": "G.711", "pcm_mulaw": "G.711", "adpcm_g726": "G.726"}
 _INPUT_STREAM = re.compile(r"\s*Stream #0:\d+\S*: (Video|Audio): (\w+)")
 
 _CLOSED = Reason(ReasonCode.SINK_CLOSED, "The server closed the connection.")
@@ -283,9 +297,20 @@ _NO_ANSWER_TLS = Reason(
 _NO_MEDIA = Reason(
     ReasonCode.SOURCE_NO_VIDEO, "The connections stand, but no video came from the camera within the time for a start."
 )
+_TOLD_TO_END = Reason(ReasonCode.FFMPEG_CRASHED, "ffmpeg was told to end by something other than the agent.")
 _OUT_OF_MEMORY = Reason(
     ReasonCode.OUT_OF_MEMORY, "This machine ran out of memory and its kernel ended ffmpeg. The SD channel needs less."
 )
+
+
+def _ended_by_signal(number: int) -> Reason:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL):
+        return Reason(ReasonCode.FFMPEG_CRASHED, f"ffmpeg was ended by something other than the agent ({name}).")
+    return Reason(ReasonCode.FFMPEG_CRASHED, f"ffmpeg itself crashed ({name}). Another version may not.")
 
 
 def is_expected(message: Message) -> bool:
@@ -309,6 +334,7 @@ class Diagnosis:
         self._output_open = False
         self._write_failure: str | None = None
         self._source_lost = False
+        self._told_to_end = False
         self.audio_codec: str | None = None
         """ffmpeg's name of the camera's audio codec, "" for none; None until ffmpeg has told."""
         self.video_codec: str | None = None
@@ -333,6 +359,8 @@ class Diagnosis:
             self.audio_codec = self.audio_codec or ""
         elif text.startswith("Output #0"):
             self._output_open = True
+            # What was odd before is past: both ends are open.
+            self._best = None
         elif self._input_open and not self._output_open and (stream := _INPUT_STREAM.match(text)):
             kind, codec = stream.groups()
             if kind == "Audio":
@@ -341,6 +369,11 @@ class Diagnosis:
                 self.video_codec = self.video_codec or codec
         elif "dimensions not set" in text or "unspecified size" in text:
             self.wants_patience = True
+        if "Exiting normally, received signal" in text:
+            self._told_to_end = True
+        if "Immediate exit requested" in text:
+            # How everything fails once ffmpeg was told to end: no news of camera or server.
+            return
         if (write := _WRITE_FAILED.search(text)) is not None and self._write_failure is None:
             self._write_failure = write.group(2).lower()
         if _SOURCE_LOST.search(message.line) and self._output_open and self._write_failure is None:
@@ -352,19 +385,20 @@ class Diagnosis:
 
         `flowed`: media had left. `killed_for_memory`: whether the kernel's out-of-memory killer was at work.
         """
-        if self._best is not None and not flowed:
-            return self._best[1]
-        if status == -9 and killed_for_memory():
+        if status == -signal.SIGKILL and killed_for_memory():
             return Failure(_OUT_OF_MEMORY)
         if status < 0:
-            message = f"ffmpeg was ended by signal {-status} from outside the agent."
-            return Failure(Reason(ReasonCode.FFMPEG_CRASHED, message))
-        if self._source_lost and self._write_failure is None:
-            return Failure(_SOURCE_ENDED)
+            return Failure(_ended_by_signal(-status))
+        if self._best is not None and self._best[0] >= _CERTAIN:
+            return self._best[1]
+        if self._told_to_end:
+            return Failure(_TOLD_TO_END)
         if self._write_failure is not None:
             if "timed out" in self._write_failure:
                 return Failure(_PUSH_TIMED_OUT)
             return Failure(_CLOSED if flowed else _CLOSED_AT_ONCE)
+        if self._source_lost:
+            return Failure(_SOURCE_ENDED)
         if self._best is not None:
             return self._best[1]
         if status == 0 and self._input_open:
@@ -391,6 +425,6 @@ class Diagnosis:
                 continue
             match = rule.pattern.search(line)
             if match is not None:
-                word = next((group for group in match.groups() if group), "")
-                reason = Reason(rule.code, rule.text.format(word.strip()))
+                words = [_NAMES.get(group, group).strip() for group in match.groups() if group]
+                reason = Reason(rule.code, rule.text.format(*words, "", "").replace(" .", "."))
                 self._best = rule.rank, Failure(reason, rule.needs_person)

@@ -126,8 +126,9 @@ def _media(audio: Audio, plan: Plan) -> list[str]:
     encode = ["-c:a", AAC, "-ar", "44100", "-ac", "1", "-b:a", "64k"]
     silence = audio is Audio.SILENT or (audio is Audio.AUTO and plan.audio_codec == "")
     if silence:
-        # Paced by -re, or it runs ahead without bounds when the camera ends; -shortest ends it with the camera.
-        source = ["-re", "-f", "lavfi", "-i", "anullsrc=r=44100:cl=mono"]
+        # -shortest ends it with the camera: without, it runs ahead without bounds. It is not paced by -re, because a
+        # camera's clock is not this machine's: over days the sound would fall behind, and the picture with it.
+        source = ["-f", "lavfi", "-i", "anullsrc=r=44100:cl=mono"]
         return [*source, *video, "-map", "1:a:0", "-c:a", AAC, "-b:a", "32k", "-shortest"]
     if audio is Audio.NONE:
         return [*video, "-an"]
@@ -151,6 +152,8 @@ def _output(job: Job) -> list[str]:
         password = f":{url.password.reveal()}" if url.password is not None else ""
         userinfo = f"{url.username}{password}@"
     arguments = [
+        "-protocol_whitelist",
+        "rtmps,tls,tcp" if url.scheme == "rtmps" else "rtmp,tcp",
         "-flvflags",
         "no_duration_filesize",
         "-rw_timeout",

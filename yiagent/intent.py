@@ -50,7 +50,7 @@ class IntentFile:
         try:
             with self._path.open("rb") as file:
                 data = file.read(MAX_FILE_BYTES + 1)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return Intent()
         except OSError as error:
             raise IntentUnreadable(f"it cannot be read: {error.strerror}") from None

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -51,7 +52,7 @@ class MqttLink:
         self._journal = journal
         self._info = info
         self._execute = execute
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._inbox = _Inbox()
         self._news = asyncio.Event()
         self._log_sent = 0
         self._mqtt5 = True
@@ -72,7 +73,6 @@ class MqttLink:
                 closed, accepted = await self._one_connection()
                 if self._stopping:
                     break
-                failures = 0 if accepted and time.monotonic() - began >= STEADY_S else failures + 1
                 self._tell(closed, accepted=accepted)
                 if accepted:
                     self._mqtt5 = not self._is_old_broker
@@ -82,6 +82,7 @@ class MqttLink:
                     self._mqtt5 = not self._mqtt5
                     if not self._mqtt5:
                         continue
+                failures = 0 if accepted and time.monotonic() - began >= STEADY_S else failures + 1
                 await self._wait(failures)
         finally:
             self._store.forget(self._news.set)
@@ -91,7 +92,7 @@ class MqttLink:
     async def stop(self) -> None:
         """Publish `offline` where there is a connection, and end `run`."""
         self._stopping = True
-        self._post(Closed(Ended.LOST, "the agent is stopping"))
+        self._inbox.put(Closed(Ended.LOST, "the agent is stopping"))
         self._news.set()
         await self._stopped.wait()
 
@@ -99,14 +100,14 @@ class MqttLink:
 
     async def _one_connection(self) -> tuple[Closed, bool]:
         """Serve one connection from its opening to its end: how it ended, and whether the broker had accepted it."""
-        self._events = asyncio.Queue()
+        self._inbox = _Inbox()
         connection = Connection(
             self._config,
             client_id=self._client_id,
             mqtt5=self._mqtt5,
             will=(self._topics.availability, OFFLINE),
             loop=asyncio.get_running_loop(),
-            post=self._post,
+            post=self._inbox.put,
         )
         pump: asyncio.Task[None] | None = None
         opening = asyncio.create_task(connection.open())
@@ -131,7 +132,7 @@ class MqttLink:
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 while True:
-                    event = await self._events.get()
+                    event = await self._inbox.get()
                     if isinstance(event, Closed):
                         return event, False
                     if isinstance(event, Connected):
@@ -150,10 +151,13 @@ class MqttLink:
 
     async def _serve(self, connection: Connection) -> Closed:
         while True:
-            event = await self._events.get()
+            event = await self._inbox.get()
             if isinstance(event, Closed):
                 return event
             if isinstance(event, Received):
+                if self._inbox.left_out:
+                    count, self._inbox.left_out = self._inbox.left_out, 0
+                    self._journal.warning(f"Too many commands at once: {count} were left out; the latest count")
                 await self._received(connection, event)
             elif isinstance(event, NotAllowed) and event.what not in self._refused_topics:
                 self._refused_topics.add(event.what)
@@ -241,12 +245,6 @@ class MqttLink:
 
     # --- between connections ---
 
-    def _post(self, event: Event) -> None:
-        # A flood of messages is cut off here; what ends the connection always gets through.
-        if isinstance(event, Received) and self._events.qsize() >= MOST_EVENTS:
-            return
-        self._events.put_nowait(event)
-
     def _tell(self, closed: Closed, *, accepted: bool) -> None:
         what = "Lost the MQTT broker" if accepted else f"Cannot connect to the MQTT broker at {self._config.host}"
         say = self._journal.debug if closed.message == self._told else self._journal.warning
@@ -261,6 +259,32 @@ class MqttLink:
         while not self._stopping and time.monotonic() < deadline:
             self._news.clear()
             await self._sleep(deadline - time.monotonic())
+
+
+class _Inbox:
+    """A connection's events in their order. In a flood the oldest messages go: of an owner's wishes the last counts."""
+
+    def __init__(self) -> None:
+        self._events: deque[Event] = deque()
+        self._arrived = asyncio.Event()
+        self.left_out = 0
+
+    def put(self, event: Event) -> None:
+        """Add an event; what ends the connection always gets through."""
+        self._events.append(event)
+        if len(self._events) > MOST_EVENTS:
+            oldest = next((waiting for waiting in self._events if isinstance(waiting, Received)), None)
+            if oldest is not None:
+                self._events.remove(oldest)
+                self.left_out += 1
+        self._arrived.set()
+
+    async def get(self) -> Event:
+        """The next event, as soon as there is one."""
+        while not self._events:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self._events.popleft()
 
 
 class _LogFeed:

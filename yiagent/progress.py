@@ -66,7 +66,7 @@ class Message:
 
 
 def parse_message(line: str) -> Message:
-    """A line written under `-loglevel level`; one without a tag (a loader's message, say) counts as an error."""
+    """A line written under `-loglevel level`; one without a tag (a loader's message, say) counts as a warning."""
     match = _TAGS.match(line)
     if match is None:
         return Message(Level.WARNING, "", line)
@@ -75,7 +75,7 @@ def parse_message(line: str) -> Message:
 
 
 class ProgressParser:
-    """`key=value` lines of `-progress` to `Progress`: one at each `progress=` line that ends a report."""
+    """`key=value` lines of `-progress` to `Progress`: one at each `progress=continue` that ends a report."""
 
     def __init__(self) -> None:
         self._splitter = LineSplitter()
@@ -92,7 +92,8 @@ class ProgressParser:
             if key == "progress":
                 report = _report(self._values)
                 self._values = {}
-                if report is not None:
+                # The report that says `end` counts what ffmpeg tried to send, also where the last write failed.
+                if report is not None and value.strip() == "continue":
                     reports.append(report)
             elif key in _KEYS:
                 self._values[key] = value.strip()

@@ -43,6 +43,8 @@ from yiagent.urls import parse_server
 CAPABILITIES_TIMEOUT_S: Final = 5.0
 CAPABILITIES_BYTES: Final = 1 << 20
 JITTER: Final = 0.25
+# Metadata and the codecs' headers: 250 to 720 bytes were measured (ffmpeg 5.1 to 9.0).
+HEADER_BYTES: Final = 1000
 # A key the server took before is more likely held by the connection that just broke than refused.
 REJECTIONS_OF_A_KNOWN_KEY: Final = 6
 _SIGNALS: Final = {machine.Signal.TERM: signal.SIGTERM, machine.Signal.KILL: signal.SIGKILL}
@@ -328,9 +330,11 @@ class Supervisor:
             return
         last = run.flow.progress if run.flow is not None else None
         run.flow = Flow(run.launch, time.monotonic(), progress)
-        # The first report is only a mark to measure from: it counts the stream's header, which a server that will
-        # refuse the stream has taken as well.
-        if last is not None and progress.frames > last.frames and progress.total_bytes > last.total_bytes:
+        # A server that will refuse the stream has taken its header as well, and frames are counted without a byte
+        # leaving (ffmpeg 7): only what grows beyond the header is media.
+        if last is None or last.total_bytes < HEADER_BYTES:
+            return
+        if progress.frames > last.frames and progress.total_bytes > last.total_bytes:
             run.flowed = True
             self._inbox.put_nowait(Flowing())
 

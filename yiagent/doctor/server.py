@@ -20,7 +20,7 @@ from yiagent.urls import Url
 if TYPE_CHECKING:
     import ssl
 
-ANSWER_TIMEOUT_S: Final = 5.0
+ANSWER_TIMEOUT_S: Final = 4.0
 _RTMP_VERSION: Final = b"\x03"
 _HANDSHAKE_BYTES: Final = 1536
 _NOT_RTMP: Final = "Cannot read RTMP handshake response"

@@ -82,13 +82,7 @@ def _examine(folder: Path, aim: Aim, findings: Findings) -> None:
 
 def _examine_folder(folder: Path, findings: Findings) -> None:
     if not folder.exists():
-        # Not made here: run by root, this would make a folder that the agent's own user cannot write to.
-        parent = next(parent for parent in folder.absolute().parents if parent.exists())
-        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-            tell = f"{folder} is not there and cannot be made in {parent}"
-            findings.fail("state folder", f"{tell}. Make it for the agent's user, or set state_dir to another")
-        else:
-            findings.ok("state folder", f"{folder} is not there yet; the agent will make it")
+        _examine_parent(folder, findings)
         return
     began = time.monotonic()
     _write_probe(folder / PROBE_NAME)
@@ -103,6 +97,20 @@ def _examine_folder(folder: Path, findings: Findings) -> None:
         findings.warn("state folder", f"{room}, but a small write took {took_s:.1f} s: the card may be failing")
     else:
         findings.ok("state folder", room)
+
+
+def _examine_parent(folder: Path, findings: Findings) -> None:
+    """Look whether the folder can be made. It is not: made by root, the agent's own user could not write to it."""
+    parent = next(parent for parent in folder.absolute().parents if parent.exists())
+    probe = parent / PROBE_NAME
+    try:
+        probe.mkdir(exist_ok=True)
+        probe.rmdir()
+    except OSError as error:
+        tell = f"{folder} is not there and cannot be made in {parent} ({error.strerror})"
+        findings.fail("state folder", f"{tell}. Make it for the agent's user, or set state_dir to another")
+    else:
+        findings.ok("state folder", f"{folder} is not there yet; the agent will make it")
 
 
 def _write_probe(probe: Path) -> None:
