@@ -161,7 +161,7 @@ def test_when_all_is_well_it_says_so(
         assert {message.topic for message in listener.messages} == {heard.topic}
     assert visit.status == 0
     assert [what for _, what, _ in visit.lines] == [
-        *("ffmpeg", "ffmpeg's parts", "camera hd", "camera hd sound", "camera sd", "camera sd sound"),
+        *("configuration", "ffmpeg", "ffmpeg's parts", "camera hd", "camera hd sound", "camera sd", "camera sd sound"),
         *("server", "stream key", "broker", "broker, commands", "broker, answers"),
         *("state folder", "saved wish", "agent", "memory", "clock"),
     ]

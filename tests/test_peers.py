@@ -67,7 +67,8 @@ class Push(Peer):
 
     def __init__(self, folder: Path, source: str, target: str, *options: str) -> None:
         super().__init__("push", folder)
-        copy = ("-c", "copy", "-f", "flv", *options, target)
+        # -copyinkf:a: ffmpeg 7 takes no RTSP audio packet for a keyframe and would drop them all.
+        copy = ("-c", "copy", "-copyinkf:a", "-f", "flv", *options, target)
         self._command = [*FFMPEG, "-rtsp_transport", "tcp", *HASTY, "-i", source, *copy]
 
     def command(self) -> list[str]:

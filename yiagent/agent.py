@@ -188,7 +188,8 @@ class Agent:
         self._redactor.learn(self._key)
         if self._server is not None:
             url = parse_server(self._server)
-            self._redactor.learn(url.password, user=url.username)
+            for secret in url.secrets:
+                self._redactor.learn(secret, user=url.username)
 
     def _refuse_snapshot(self) -> None:
         if not self._config.snapshot_enabled:

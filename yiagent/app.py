@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import platform
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Final, TextIO
 
 from yiagent import __version__
 from yiagent.agent import Agent, empty_snapshot
 from yiagent.guard import Guard
 from yiagent.intent import Intent, IntentFile, IntentUnreadable
+from yiagent.lock import AlreadyRunning, state_folder
 from yiagent.machine import Limits
 from yiagent.model import Info, Level, LogLine, Phase
 from yiagent.mqtt import MqttLink
@@ -29,9 +28,6 @@ from yiagent.store import Journal, Store
 from yiagent.supervisor import Supervisor
 from yiagent.vitals import Vitals
 
-# An agent that was killed leaves its ffmpeg to the guard, which ends it within 6 s.
-LOCK_WAIT_S: Final = 12.0
-LOCK_POLL_S: Final = 0.1
 # From a request to stop to the end of everything, 10 s: ffmpeg gets the most of it.
 STOP_FFMPEG_S: Final = 7.0
 STOP_LINK_S: Final = 2.5
@@ -39,10 +35,6 @@ RESTART_FRONT_END_S: Final = 5.0
 JOURNAL_TICK_S: Final = 5.0
 # systemd's journal takes the severity from such a prefix.
 _SYSLOG: Final = {Level.DEBUG: 7, Level.INFO: 6, Level.WARNING: 4, Level.ERROR: 3}
-
-
-class AlreadyRunning(Exception):
-    """Another agent holds the state folder."""
 
 
 def run(config: Config) -> int:
@@ -54,7 +46,7 @@ def run(config: Config) -> int:
     _Console(journal, sys.stderr)
     _catch_library_logs(journal)
     try:
-        with _state_folder(config.state_dir, journal) as lock:
+        with state_folder(config.state_dir, journal) as lock:
             asyncio.run(_serve(config, redactor, journal, lock))
     except AlreadyRunning:
         journal.error(f"Another yiagent runs with {config.state_dir}; give each camera a state_dir of its own")
@@ -206,45 +198,6 @@ def _load(file: IntentFile, journal: Journal) -> Intent:
             "Starting idle: send server, key and ON again"
         )
         return Intent(stream=False)
-
-
-@contextlib.contextmanager
-def _state_folder(folder: Path, journal: Journal) -> Iterator[int | None]:
-    """Make the state folder and hold its lock; None where the folder cannot be written. Raises `AlreadyRunning`."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        journal.error(
-            f"state_dir {folder} cannot be written ({error.strerror}): "
-            "what is commanded now will not survive a restart of the agent"
-        )
-        yield None
-        return
-    try:
-        _lock(descriptor, journal)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, journal: Journal) -> None:
-    deadline = time.monotonic() + LOCK_WAIT_S
-    told = False
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise AlreadyRunning from None
-        except OSError:
-            # A file system without locks: two agents on one folder then go unnoticed, which is no reason not to run.
-            return
-        if not told:
-            told = True
-            journal.info("Waiting for the agent before this one, or its ffmpeg, to be gone")
-        time.sleep(LOCK_POLL_S)
 
 
 class _Console:

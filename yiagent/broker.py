@@ -12,12 +12,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import paho.mqtt.client as paho
 import psutil
@@ -28,6 +27,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from yiagent.commands import MAX_PAYLOAD_BYTES
 from yiagent.settings import MqttConfig
+from yiagent.threads import in_daemon_thread
 
 if TYPE_CHECKING:
     from paho.mqtt.reasoncodes import ReasonCode as PahoReasonCode
@@ -40,8 +40,6 @@ MOST_UNWRITTEN: Final = 10
 LONGEST_PACKET_BYTES: Final = 16 << 20
 # Of this machine's memory, what one packet may take at the most: 64 MB cameras are real.
 PACKET_SHARE: Final = 64
-
-T = TypeVar("T")
 
 
 class _NoSsl:
@@ -92,13 +90,17 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
-class NotAllowed:
-    """The broker refused a subscription or a publication by this user."""
+class Acknowledged:
+    """The broker's answer to a subscription, or to a publication at QoS 1 (by MQTT 3.1.1 always a favourable one).
+
+    `what`: in words, such as "publish to yiagent/cam/state".
+    """
 
     what: str
+    allowed: bool
 
 
-Event = Connected | Closed | Received | NotAllowed
+Event = Connected | Closed | Received | Acknowledged
 
 
 class Connection:
@@ -271,10 +273,19 @@ class Connection:
             message = "another client uses the same id; is a second agent running with this device.id?"
             self._emit(Closed(Ended.LOST, message))
         elif not self._accepted:
-            self._emit(Closed(Ended.HUNG_UP, "it closed the connection without an answer; does this port want TLS?"))
+            self._emit(Closed(Ended.HUNG_UP, f"it closed the connection without an answer; {self._suspicion()}"))
         else:
             plain = name in ("Normal disconnection", "Unspecified error")
             self._emit(Closed(Ended.LOST, "the connection was lost" if plain else f"it said: {name}"))
+
+    def _suspicion(self) -> str:
+        """What a broker that hangs up without a word most likely wants."""
+        tls = self._config.tls
+        if tls is None:
+            return "does this port want TLS? (mqtt.tls)"
+        if tls.cert_file is None:
+            return "does it want a client certificate? (mqtt.tls.cert_file, mqtt.tls.key_file)"
+        return "does it accept this client certificate? (mqtt.tls.cert_file)"
 
     def _on_message(self, client: Any, userdata: Any, message: paho.MQTTMessage) -> None:
         properties = message.properties
@@ -289,14 +300,20 @@ class Connection:
         )
 
     def _on_subscribe(self, client: Any, userdata: Any, mid: int, reasons: list[PahoReasonCode], _: Any) -> None:
-        what = self._names.pop(mid, "listen")
-        if any(reason.is_failure for reason in reasons):
-            self._emit(NotAllowed(what))
+        self._acknowledge(mid, allowed=not any(reason.is_failure for reason in reasons))
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason: PahoReasonCode, properties: Any) -> None:
-        what = self._names.pop(mid, "publish")
-        if reason.is_failure:
-            self._emit(NotAllowed(what))
+        self._acknowledge(mid, allowed=not reason.is_failure)
+
+    def _acknowledge(self, mid: int, *, allowed: bool) -> None:
+        # Named in the loop's thread: there, whoever asked has noted the number by the time this runs.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._name, mid, allowed)
+
+    def _name(self, mid: int, allowed: bool) -> None:
+        what = self._names.pop(mid, None)
+        if what is not None:
+            self._deliver(Acknowledged(what, allowed))
 
 
 def longest_packet_bytes() -> int:
@@ -305,33 +322,6 @@ def longest_packet_bytes() -> int:
         return min(LONGEST_PACKET_BYTES, int(psutil.virtual_memory().total) // PACKET_SHARE)
     except (OSError, psutil.Error, RuntimeError):
         return LONGEST_PACKET_BYTES // PACKET_SHARE
-
-
-async def in_daemon_thread(function: Callable[[], T]) -> T:
-    """Run blocking `function` beside the loop. Unlike the loop's executor, it never keeps the process from ending."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: Exception | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type]
-
-    def work() -> None:
-        result: T | None = None
-        failure: Exception | None = None
-        try:
-            result = function()
-        except Exception as error:
-            failure = error
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle, result, failure)
-
-    threading.Thread(target=work, name="mqtt-connect", daemon=True).start()
-    return await future
 
 
 def _no_delay(client: Any, userdata: Any, sock: Any) -> None:
@@ -350,6 +340,8 @@ def _in_words(error: Exception, config: MqttConfig) -> str:
     """Why a connection could not be made, for the one who can mend it."""
     if isinstance(error, socket.gaierror):
         return "its name does not resolve to an address (mqtt.host)"
+    if config.tls is not None and (isinstance(error, ConnectionResetError) or type(error).__name__ == "SSLEOFError"):
+        return "no encrypted connection came about; does this port speak TLS? (mqtt.tls)"
     if isinstance(error, ConnectionRefusedError):
         return f"nothing answers at port {config.port} (mqtt.host, mqtt.port)"
     if isinstance(error, TimeoutError):

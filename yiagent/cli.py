@@ -60,7 +60,7 @@ def _doctor(config: Config, file: str) -> int:
     # Imported only where it is used: the agent on a camera never needs it.
     from yiagent.doctor import examine
 
-    return examine(config)
+    return examine(config, Path(file))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -66,6 +66,11 @@ class Plan:
     patient: bool = False
 
 
+def missing_message(program: str) -> str:
+    """What to tell the owner where there is no such program."""
+    return f"There is no program “{program}” on this machine. Install ffmpeg, or set `ffmpeg:` to where it is."
+
+
 def capabilities_arguments() -> list[str]:
     """Arguments that make ffmpeg tell its version (in the banner) and the RTSP demuxer's options in one start."""
     return ["-loglevel", "info", "-h", "demuxer=rtsp"]

@@ -10,12 +10,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from yiagent.broker import Closed, Connected, Connection, Ended, Event, NotAllowed, Received, in_daemon_thread
+from yiagent.broker import Acknowledged, Closed, Connected, Connection, Ended, Event, Received
 from yiagent.commands import Command, Refused, parse_command, parse_request
 from yiagent.model import Info, Level, LogLine, Origin, Snapshot, Telemetry
 from yiagent.payloads import answer_json, info_json, log_json, refusal_json, state_json, telemetry_json
 from yiagent.settings import MqttConfig
 from yiagent.store import Journal, Store
+from yiagent.threads import in_daemon_thread
 from yiagent.topics import OFFLINE, ONLINE, Topics
 
 ANSWER_TIMEOUT_S: Final = 15.0
@@ -57,6 +58,7 @@ class MqttLink:
         self._log_sent = 0
         self._mqtt5 = True
         self._is_old_broker = False
+        self._short_lived = 0
         self._told: str | None = None
         self._refused_topics: set[str] = set()
         self._stopping = False
@@ -73,6 +75,8 @@ class MqttLink:
                 closed, accepted = await self._one_connection()
                 if self._stopping:
                     break
+                lasted_s = time.monotonic() - began
+                self._short_lived = self._short_lived + 1 if accepted and lasted_s < STEADY_S else 0
                 self._tell(closed, accepted=accepted)
                 if accepted:
                     self._mqtt5 = not self._is_old_broker
@@ -82,7 +86,7 @@ class MqttLink:
                     self._mqtt5 = not self._mqtt5
                     if not self._mqtt5:
                         continue
-                failures = 0 if accepted and time.monotonic() - began >= STEADY_S else failures + 1
+                failures = 0 if accepted and lasted_s >= STEADY_S else failures + 1
                 await self._wait(failures)
         finally:
             self._store.forget(self._news.set)
@@ -159,7 +163,7 @@ class MqttLink:
                     count, self._inbox.left_out = self._inbox.left_out, 0
                     self._journal.warning(f"Too many commands at once: {count} were left out; the latest count")
                 await self._received(connection, event)
-            elif isinstance(event, NotAllowed) and event.what not in self._refused_topics:
+            elif isinstance(event, Acknowledged) and not event.allowed and event.what not in self._refused_topics:
                 self._refused_topics.add(event.what)
                 self._journal.error(f"The MQTT broker does not let this user {event.what}: check its access list")
 
@@ -246,11 +250,18 @@ class MqttLink:
     # --- between connections ---
 
     def _tell(self, closed: Closed, *, accepted: bool) -> None:
+        if closed.how in (Ended.OLD_PROTOCOL, Ended.HUNG_UP) and self._mqtt5:
+            # Not yet worth a word: MQTT 3.1.1 is tried next.
+            return
         what = "Lost the MQTT broker" if accepted else f"Cannot connect to the MQTT broker at {self._config.host}"
-        say = self._journal.debug if closed.message == self._told else self._journal.warning
-        if accepted or closed.how in (Ended.LOST, Ended.REFUSED) or not self._mqtt5:
-            self._told = closed.message
-            say(f"{what}: {closed.message}. Streaming goes on; trying again for ever")
+        message = closed.message
+        if self._short_lived > 1:
+            # Brokers before MQTT 5 throw the older of two clients with one id off without a word.
+            message += " again; is a second agent running with this device.id?"
+        say = self._journal.debug if message == self._told else self._journal.warning
+        self._told = message
+        stop = "" if message.endswith("?") else "."
+        say(f"{what}: {message}{stop} Streaming goes on; trying again for ever")
 
     async def _wait(self, failures: int) -> None:
         longest = min(LONGEST_WAIT_S, 2.0 ** min(failures, 10))

@@ -61,12 +61,20 @@ def mask_query(query: str) -> str:
     return "&".join(map(_mask_parameter, query.split("&")))
 
 
-def _mask_parameter(parameter: str) -> str:
+def hidden_value(parameter: str) -> str | None:
+    """What of one query parameter could open something; None for a harmless one."""
     name, equals, value = parameter.partition("=")
     if not equals:
-        return parameter if len(parameter) <= HARMLESS_LENGTH else MASK
+        return parameter if len(parameter) > HARMLESS_LENGTH else None
     harmless = "/" not in value and (len(value) <= HARMLESS_LENGTH or name.lower() in _HARMLESS_PARAMETERS)
-    return f"{name}={value if harmless else MASK}"
+    return None if harmless else value
+
+
+def _mask_parameter(parameter: str) -> str:
+    if hidden_value(parameter) is None:
+        return parameter
+    name, equals, _ = parameter.partition("=")
+    return f"{name}={MASK}" if equals else MASK
 
 
 class Redactor:

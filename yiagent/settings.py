@@ -18,7 +18,7 @@ class DeviceConfig:
 
 @dataclass(frozen=True, slots=True)
 class SourceConfig:
-    """The camera. At least one of `hd` and `sd` is set; credentials in a URL are moved to `username` and `password`."""
+    """The camera. At least one of `hd` and `sd` is set; credentials stand here or in the URLs, not in both."""
 
     hd: Url | None
     sd: Url | None
@@ -111,13 +111,14 @@ class Config:
     @property
     def secrets(self) -> list[tuple[Secret, str | None]]:
         """Every secret the file holds, each with the user name it goes with."""
-        pairs = [
+        pairs: list[tuple[Secret | None, str | None]] = [
             (self.source.password, self.source.username),
             (self.destination.key, None),
             (self.mqtt.password, self.mqtt.username),
             (self.web.password, "yiagent"),
         ]
-        if self.destination.server is not None:
-            server = parse_server(self.destination.server)
-            pairs.append((server.password, server.username))
+        server = parse_server(self.destination.server) if self.destination.server is not None else None
+        for url in (self.source.hd, self.source.sd, server):
+            if url is not None:
+                pairs += [(secret, url.username) for secret in url.secrets]
         return [(secret, user) for secret, user in pairs if secret]

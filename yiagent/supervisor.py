@@ -26,6 +26,7 @@ from yiagent.ffmpeg import (
     Plan,
     capabilities_arguments,
     look_arguments,
+    missing_message,
     needs_look,
     parse_capabilities,
     remux_arguments,
@@ -37,7 +38,7 @@ from yiagent.model import Audio, Channel, Failure, Flow, Level, Origin, Phase, P
 from yiagent.progress import parse_message
 from yiagent.redact import Redactor
 from yiagent.store import Journal
-from yiagent.urls import parse_server
+from yiagent.urls import Url, parse_server
 
 # ffmpeg tells what it can do within a second even on a camera; what takes longer is no ffmpeg.
 CAPABILITIES_TIMEOUT_S: Final = 5.0
@@ -104,7 +105,7 @@ class Supervisor:
         self._run: _Run | None = None
         self._waiter: asyncio.Task[None] | None = None
         self._launches = 0
-        self._plans: dict[str, Plan] = {}
+        self._plans: dict[Url, Plan] = {}
         self._capabilities: Capabilities | None = None
         self._capabilities_of: object = None
         self._sent_before = 0
@@ -241,7 +242,7 @@ class Supervisor:
         self._jobs = {number: other for number, other in self._jobs.items() if number >= (self._state.running or 0)}
         try:
             capabilities = await self._ask_capabilities()
-            plan = self._plans.get(job.source.masked, Plan(None))
+            plan = self._plans.get(job.source, Plan(None))
             looking = needs_look(job, plan)
             arguments = (look_arguments if looking else remux_arguments)(job, plan, capabilities)
             self._launches += 1
@@ -296,7 +297,7 @@ class Supervisor:
             plan = replace(plan, audio_codec=diagnosis.audio_codec)
         if diagnosis.wants_patience:
             plan = replace(plan, patient=True)
-        self._plans[run.job.source.masked] = plan
+        self._plans[run.job.source] = plan
         return plan != run.plan
 
     def _forget_run(self) -> None:
@@ -342,7 +343,7 @@ class Supervisor:
         path = shutil.which(self._ffmpeg)
         if path is None:
             self._capabilities = None
-            raise FfmpegUnusable(_MISSING.format(self._ffmpeg))
+            raise FfmpegUnusable(missing_message(self._ffmpeg))
         try:
             status = os.stat(path)  # noqa: PTH116 - Path.stat() is refused here as slow, which stat(2) is not
             identity = (path, status.st_mtime_ns, status.st_size, status.st_ino)
@@ -421,12 +422,9 @@ class Supervisor:
         say(f"{reason.code}: {reason.message}")
 
 
-_MISSING: Final = "There is no program “{}” on this machine. Install ffmpeg, or set `ffmpeg:` to where it is."
-
-
 def _cannot_start(path: str, error: OSError) -> FfmpegUnusable:
     if isinstance(error, FileNotFoundError):
-        return FfmpegUnusable(_MISSING.format(path))
+        return FfmpegUnusable(missing_message(path))
     return FfmpegUnusable(f"{path} cannot be started: {error.strerror}.")
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote, unquote
 
-from yiagent.redact import MASK, Secret, mask_query
+from yiagent.redact import MASK, Secret, hidden_value, mask_query
 
 # Home Assistant drops a text over 255 characters; no server in use comes near it.
 MAX_SERVER_LENGTH: Final = 255
@@ -19,6 +19,8 @@ MAX_KEY_LENGTH: Final = 255
 MAX_SOURCE_LENGTH: Final = 1024
 
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?")
+# Many cheap cameras take the login in the path: /user=admin_password=…_channel=1_stream=0.sdp
+_PATH_PASSWORD = re.compile(r"(?i)\b((?:password|passwd|pass|pwd)=)([^&?/_]*)")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
@@ -47,8 +49,17 @@ class Url:
     def masked(self) -> str:
         """The URL as it may be shown: no credentials, no query value that could open something."""
         path, mark, query = self.path.partition("?")
+        path = _PATH_PASSWORD.sub(rf"\1{MASK}", path)
         userinfo = f"{MASK}@" if self.username is not None else ""
         return f"{self.scheme}://{userinfo}{self.authority}{path}{mark}{mask_query(query)}"
+
+    @property
+    def secrets(self) -> list[Secret]:
+        """What in this URL opens something: its password, passwords in its path, and tokens in its query."""
+        path, _, query = self.path.partition("?")
+        values = [match.group(2) for match in _PATH_PASSWORD.finditer(path)]
+        values += [value for value in map(hidden_value, query.split("&")) if value is not None]
+        return [*([self.password] if self.password else []), *(Secret(value) for value in values if value)]
 
 
 def parse_server(text: str) -> Url:

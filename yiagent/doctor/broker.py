@@ -5,29 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Final, TypeVar
 
-from yiagent.broker import Closed, Connected, Connection, Ended, Event, Received
+from yiagent.broker import Acknowledged, Closed, Connected, Connection, Ended, Event, Received
 from yiagent.doctor.findings import Findings
 from yiagent.settings import Config, MqttConfig
 from yiagent.topics import Topics
-
-if TYPE_CHECKING:
-    from paho.mqtt.reasoncodes import ReasonCode as PahoReasonCode
 
 CONNECT_TIMEOUT_S: Final = 11.0
 ANSWER_TIMEOUT_S: Final = 4.0
 ECHO_TIMEOUT_S: Final = 2.0
 
-T = TypeVar("T", Connected, "_Answer", Received)
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """The broker's answer to one subscription or one publication."""
-
-    allowed: bool
+T = TypeVar("T", Connected, Acknowledged, Received)
 
 
 class _Lost(Exception):
@@ -38,14 +27,18 @@ class _Lost(Exception):
         self.how = closed.how
 
 
-class _Probe(Connection):
-    """A connection whose every answer is heard, also the favourable ones that the agent takes for granted."""
+class _Probe:
+    """A connection that is asked one thing after the other."""
 
     def __init__(self, config: MqttConfig, client_id: str, *, mqtt5: bool) -> None:
-        self._heard: asyncio.Queue[Event | _Answer] = asyncio.Queue()
-        self._here = asyncio.get_running_loop()
-        super().__init__(
-            config, client_id=client_id, mqtt5=mqtt5, will=None, loop=self._here, post=self._heard.put_nowait
+        self._heard: asyncio.Queue[Event] = asyncio.Queue()
+        self.connection = Connection(
+            config,
+            client_id=client_id,
+            mqtt5=mqtt5,
+            will=None,
+            loop=asyncio.get_running_loop(),
+            post=self._heard.put_nowait,
         )
 
     async def next(self, kind: type[T], timeout_s: float) -> T:
@@ -60,18 +53,8 @@ class _Probe(Connection):
 
     async def may_subscribe(self, topic: str) -> bool:
         """Whether the broker takes a subscription to `topic`. Raises `_Lost` and `TimeoutError`."""
-        self.subscribe([topic])
-        return (await self.next(_Answer, ANSWER_TIMEOUT_S)).allowed
-
-    def _on_subscribe(self, client: Any, userdata: Any, mid: int, reasons: list[PahoReasonCode], _: Any) -> None:
-        self._answer(allowed=not any(reason.is_failure for reason in reasons))
-
-    def _on_publish(self, client: Any, userdata: Any, mid: int, reason: PahoReasonCode, properties: Any) -> None:
-        self._answer(allowed=not reason.is_failure)
-
-    def _answer(self, *, allowed: bool) -> None:
-        # In paho's thread.
-        self._here.call_soon_threadsafe(self._heard.put_nowait, _Answer(allowed))
+        self.connection.subscribe([topic])
+        return (await self.next(Acknowledged, ANSWER_TIMEOUT_S)).allowed
 
 
 async def examine_broker(config: Config, findings: Findings) -> None:
@@ -86,7 +69,7 @@ async def examine_broker(config: Config, findings: Findings) -> None:
     topics = Topics.of(mqtt.prefix, config.device.id)
     for mqtt5 in (True, False):
         probe = _Probe(mqtt, client_id, mqtt5=mqtt5)
-        opening = asyncio.create_task(probe.open())
+        opening = asyncio.create_task(probe.connection.open())
         try:
             await probe.next(Connected, CONNECT_TIMEOUT_S)
             findings.ok("broker", f"{where}: {_described(mqtt, mqtt5=mqtt5)}")
@@ -101,7 +84,7 @@ async def examine_broker(config: Config, findings: Findings) -> None:
             return
         finally:
             opening.cancel()
-            await probe.close(say_goodbye=True)
+            await probe.connection.close(say_goodbye=True)
 
 
 def _described(mqtt: MqttConfig, *, mqtt5: bool) -> str:
@@ -125,16 +108,16 @@ async def _examine_publishing(probe: _Probe, topic: str, findings: Findings) -> 
     what = "broker, answers"
     mark = f"doctor-{secrets.token_hex(8)}"
     message = json.dumps({"transaction": mark, "status": "ok", "error": None, "state": None})
-    if probe.mqtt5:
-        probe.publish(topic, message, qos=1)
-        if (await probe.next(_Answer, ANSWER_TIMEOUT_S)).allowed:
+    if probe.connection.mqtt5:
+        probe.connection.publish(topic, message, qos=1)
+        if (await probe.next(Acknowledged, ANSWER_TIMEOUT_S)).allowed:
             findings.ok(what, f"may publish to {topic}")
         else:
             findings.fail(what, f"the broker does not let this user publish to {topic}: check its access list")
         return
     # MQTT 3.1.1 has no word for a refused message; that it comes back is the only proof.
     listens = await probe.may_subscribe(topic)
-    probe.publish(topic, message, qos=1)
+    probe.connection.publish(topic, message, qos=1)
     if listens and await _comes_back(probe, topic, mark):
         findings.ok(what, f"may publish to {topic}")
     else:

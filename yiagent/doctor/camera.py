@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from yiagent.broker import in_daemon_thread
 from yiagent.child import run_to_end
 from yiagent.diagnosis import Diagnosis
 from yiagent.doctor.ffmpeg import Ffmpeg, has_decoder
@@ -19,6 +18,7 @@ from yiagent.model import Audio, Channel
 from yiagent.progress import Message, parse_message
 from yiagent.redact import Secret
 from yiagent.settings import Config
+from yiagent.threads import in_daemon_thread
 from yiagent.urls import Url
 
 # A look ends by itself within a second or two; a patient one waits for a keyframe, up to ten.

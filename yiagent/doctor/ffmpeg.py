@@ -9,7 +9,7 @@ from typing import Final
 
 from yiagent.child import run_to_end
 from yiagent.doctor.findings import Findings
-from yiagent.ffmpeg import Capabilities, capabilities_arguments, parse_capabilities
+from yiagent.ffmpeg import Capabilities, capabilities_arguments, missing_message, parse_capabilities
 from yiagent.model import Audio, Transport
 from yiagent.settings import Config
 from yiagent.urls import Url
@@ -43,7 +43,7 @@ async def examine_ffmpeg(config: Config, server: Url | None, findings: Findings)
     """Look at ffmpeg; None where it cannot be used. `server` is the one the agent would stream to."""
     path = shutil.which(config.ffmpeg)
     if path is None:
-        message = f"There is no program “{config.ffmpeg}” on this machine. Install ffmpeg, or set `ffmpeg:` to it."
+        message = missing_message(config.ffmpeg)
         findings.fail("ffmpeg", message)
         return None
     try:

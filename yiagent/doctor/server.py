@@ -10,11 +10,11 @@ import socket
 import time
 from typing import TYPE_CHECKING, Final
 
-from yiagent.broker import in_daemon_thread
 from yiagent.certificates import system_authorities
 from yiagent.doctor.findings import Findings
 from yiagent.doctor.network import addresses_of, connect, port_of
 from yiagent.doctor.words import ffmpeg_message, server_words
+from yiagent.threads import in_daemon_thread
 from yiagent.urls import Url
 
 if TYPE_CHECKING:

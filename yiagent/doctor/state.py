@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import pwd
 import shutil
@@ -12,18 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from yiagent.broker import in_daemon_thread
 from yiagent.doctor.findings import Findings
 from yiagent.intent import Intent, IntentFile, IntentUnreadable
+from yiagent.lock import is_locked
 from yiagent.redact import Secret
 from yiagent.settings import Config
+from yiagent.threads import in_daemon_thread
 
 PROBE_NAME: Final = "doctor-probe"
 PROBE_BYTES: Final = 4096
 LEAST_FREE_BYTES: Final = 1 << 20
 SLOW_WRITE_S: Final = 2.0
 # The agent holds it for as long as it, or an ffmpeg it left behind, runs.
-LOCK_NAME: Final = "lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,22 +138,13 @@ def _other_owner(folder: Path) -> str | None:
 
 
 def _examine_lock(folder: Path, findings: Findings) -> None:
-    try:
-        descriptor = os.open(folder / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    locked = is_locked(folder)
+    if locked is None:
         findings.skip("agent", "none has run with this state folder, or its lock cannot be seen")
-        return
-    try:
-        # Shared and given back at once: an agent that starts this very moment asks again a tenth of a second later.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+    elif locked:
         findings.ok("agent", "one is running with this state folder")
-    except OSError:
-        findings.skip("agent", "this file system has no locks, so it cannot be told whether one is running")
     else:
         findings.skip("agent", "none is running with this state folder now")
-    finally:
-        os.close(descriptor)
 
 
 def _described(intent: Intent) -> str:
