@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from paho.mqtt.enums import MQTTProtocolVersion
@@ -126,8 +126,20 @@ class Stand:
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A broker that takes anyone, and that no test stops."""
-    with Broker(tmp_path_factory.mktemp("broker")) as broker:
+    with Broker(tmp_path_factory.mktemp("broker"), extra_lines=["set_tcp_nodelay true"]) as broker:
         yield broker
+
+
+class PromptListener(Listener):
+    """One whose small messages are not held back 40 ms each: there are thousands of them here."""
+
+    def start(self) -> Self:
+        """Connect and subscribe, without Nagle's algorithm."""
+        super().start()
+        connection = self._client.socket()
+        assert isinstance(connection, socket.socket)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return self
 
 
 @contextmanager
@@ -146,7 +158,7 @@ def standing(
     device = f"cam{next(_numbers)}"
     merged = {"device": {"id": device, "name": "Front door"}, "ffmpeg": program, **config}
     agent = AgentProcess(folder / "agent", broker_port=agent_port or broker_port, config=merged)
-    with Listener(broker_port, f"yiagent/{device}/#") as listener:
+    with PromptListener(broker_port, f"yiagent/{device}/#") as listener:
         try:
             if start:
                 agent.start()
@@ -842,15 +854,15 @@ def test_the_last_of_a_flood_of_commands_counts(idle: Stand) -> None:
 
 
 @pytest.fixture(scope="module")
-def live(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stand, RtmpServer]]:
+def live(
+    broker: Broker, any_camera: LiveCamera, any_server: RtmpServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Stand, RtmpServer]]:
     """An agent that streams a live camera to a server."""
-    folder = tmp_path_factory.mktemp("live")
-    with LiveCamera(folder / "camera", gop_s=1) as camera, RtmpServer(folder / "server") as server:
-        sources = {"sd": camera.sd_url, "hd": camera.hd_url}
-        with standing(folder, broker.port, source=sources) as stand:
-            stand.request(server=server.url(), key="one", channel="sd", stream="ON")
-            stand.state(lambda state: state["phase"] == "streaming")
-            yield stand, server
+    sources = {"sd": any_camera.sd_url, "hd": any_camera.hd_url}
+    with standing(tmp_path_factory.mktemp("live"), broker.port, source=sources) as stand:
+        stand.request(server=any_server.url(), key="mqtt-one", channel="sd", stream="ON")
+        stand.state(lambda state: state["phase"] == "streaming")
+        yield stand, any_server
 
 
 def test_a_repeated_command_does_not_restart_the_stream(live: tuple[Stand, RtmpServer]) -> None:
@@ -858,11 +870,11 @@ def test_a_repeated_command_does_not_restart_the_stream(live: tuple[Stand, RtmpS
     stand, server = live
     launches, pids = stand.media_launches(), [child.pid for child in stand.agent.ffmpegs()]
     for name, payload in (
-        *(("stream/set", "ON"), ("server/set", server.url()), ("key/set", "one"), ("channel/set", "sd")),
-        ("url/set", f"{server.url()}/one"),
+        *(("stream/set", "ON"), ("server/set", server.url()), ("key/set", "mqtt-one"), ("channel/set", "sd")),
+        ("url/set", f"{server.url()}/mqtt-one"),
     ):
         stand.send(name, payload)
-    answer = stand.request(stream="ON", server=server.url(), key="one", channel="sd")
+    answer = stand.request(stream="ON", server=server.url(), key="mqtt-one", channel="sd")
     assert (answer["status"], answer["state"]["phase"]) == ("ok", "streaming")
     assert len(pids) == 1
     assert (stand.media_launches(), [child.pid for child in stand.agent.ffmpegs()]) == (launches, pids)
@@ -872,8 +884,8 @@ def test_a_changed_target_restarts_the_stream_once(live: tuple[Stand, RtmpServer
     """A new server, key and channel at once, or one alone, mean one launch; the state tells it streams again."""
     stand, server = live
     for fields, app, key in (
-        ({"key": "two"}, "live", "two"),
-        ({"server": server.url("live/instance"), "key": "three", "channel": "sd"}, "live/instance", "three"),
+        ({"key": "mqtt-two"}, "live", "mqtt-two"),
+        ({"server": server.url("live/instance"), "key": "mqtt-three", "channel": "hd"}, "live/instance", "mqtt-three"),
     ):
         launches, position = stand.media_launches(), stand.listener.position
         stand.request(**fields)
@@ -922,7 +934,8 @@ def test_nothing_runs_after_off(live: tuple[Stand, RtmpServer]) -> None:
     state = stand.state(lambda state: state["phase"] == "idle", after=position)
     assert (state["active_channel"], state["reason"], state["retry_at"]) == (None, None, None)
     assert stand.agent.ffmpegs() == []
-    assert [stream for stream in server.streams() if stream.publishing] == []
+    for key, app in (("mqtt-one", "live"), ("mqtt-two", "live"), ("mqtt-three", "live/instance")):
+        server.wait_for_no_stream(key, app)
 
 
 # Two agents where there should be one
@@ -950,12 +963,21 @@ def test_an_agent_takes_over_from_the_one_before(broker: Broker, tmp_path: Path)
             assert second.end() == 0
 
 
+class Impatient(AgentProcess):
+    """One that waits for the state folder for a second instead of twelve."""
+
+    def command(self) -> list[str]:
+        python, _, _, *arguments = super().command()
+        program = "import yiagent.app, yiagent.cli; yiagent.app.LOCK_WAIT_S = 1; raise SystemExit(yiagent.cli.main())"
+        return [python, "-c", program, *arguments]
+
+
 def test_two_agents_with_one_state_folder_do_not_run(broker: Broker, tmp_path: Path) -> None:
     """The second ends with status 1 and a sentence that says what to do; the first never notices."""
     with standing(tmp_path, broker.port) as stand:
         config = {"device": {"id": "another"}, "state_dir": stand.agent.state_dir}
-        with AgentProcess(tmp_path / "second", broker_port=broker.port, config=config, waits=False) as second:
-            assert second.wait_for_end(2 * WAIT_TIMEOUT_S) == 1
+        with Impatient(tmp_path / "second", broker_port=broker.port, config=config, waits=False) as second:
+            assert second.wait_for_end() == 1
             assert f"Another yiagent runs with {stand.agent.state_dir}" in second.log_text
             assert "state_dir of its own" in second.log_text
             assert "Traceback" not in second.log_text

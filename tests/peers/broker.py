@@ -144,6 +144,7 @@ class Listener:
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
+        self._client.on_socket_open = _send_at_once
         self._client.on_disconnect = self._on_disconnect
         self._client.reconnect_delay_set(1, 1)
         if username:
@@ -356,3 +357,8 @@ def _connect_level(packet: bytes) -> int:
     # Type and a length of one to four bytes, then "MQTT" behind its own length, then the level.
     _, name, rest = packet.partition(b"\x00\x04MQTT")
     return rest[0] if packet[0] == 0x10 and name and rest else 0
+
+
+def _send_at_once(_client: paho.Client, _data: object, connection: Any) -> None:
+    """Nagle's algorithm would hold a command back for 40 ms while an acknowledgement is under way."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
