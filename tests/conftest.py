@@ -6,11 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.peers.broker import Broker
 from tests.peers.camera import LiveCamera
 from tests.peers.certificates import Certificates
 from tests.peers.rtmp import RtmpServer
+
+# The machine may be busy with other things; what takes its time there is no fault.
+settings.register_profile("yiagent", deadline=None)
+settings.load_profile("yiagent")
 
 # The only key that the application `checked` takes; with a query, as Facebook and nginx's own users have them.
 RIGHT_KEY = "made-up-right-key?psk=made-up-token"

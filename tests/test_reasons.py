@@ -232,7 +232,7 @@ def test_each_fault_has_its_reason(
             state = wait_for_state(listener, lambda state: bool(state["phase"] == "streaming"), PATIENCE_S, after=after)
             assert state["reason"] is None
         said = agent.log_text + "".join(m.text for m in listener.messages[start:] if not m.topic.endswith("/set"))
-        assert "DEBUG" in said
+        assert "agent: yiagent" in said
         assert [secret for secret in SECRETS if secret in said] == []
 
 

@@ -90,7 +90,7 @@ REFUSED_REST = [
     "{}://h:65536/a",
     "{}://h:99999/a",
     "{}://h:99999999999999999999/a",
-    "{}://h:00000199999/a",  # BUG: only the first six digits of a port are looked at: this one is taken as 199999
+    "{}://h:00000199999/a",
     "{}://h:abc/a",
     "{}://h:-1/a",
     "{}://h:+1/a",

@@ -65,6 +65,11 @@ class Agent:
 
     def begin(self) -> None:
         """Have the intent carried out as it stands: after a start, with no command."""
+        file, intent = self._config.destination, self._intent
+        if (intent.server and file.server not in (None, intent.server)) or (
+            intent.key and file.key not in (None, intent.key)
+        ):
+            self._journal.info("Server and key set by command win over those under `destination` in the configuration")
         self._carry_out()
 
     async def execute(self, command: Command) -> None:
@@ -73,8 +78,8 @@ class Agent:
             if isinstance(command, Restart):
                 self._supervisor.press()
             elif isinstance(command, TakeSnapshot):
-                self._refuse_snapshot()
-            else:
+                raise Refused(RefusalCode.NOT_AVAILABLE, "this version of yiagent takes no pictures yet")
+            elif command != Change():
                 await self._change(command)
 
     def refresh(self) -> None:
@@ -190,8 +195,3 @@ class Agent:
             url = parse_server(self._server)
             for secret in url.secrets:
                 self._redactor.learn(secret, user=url.username)
-
-    def _refuse_snapshot(self) -> None:
-        if not self._config.snapshot_enabled:
-            raise Refused(RefusalCode.NOT_AVAILABLE, "pictures are switched off: set snapshot.enabled to true")
-        raise Refused(RefusalCode.NOT_AVAILABLE, "this version of yiagent takes no pictures yet")

@@ -41,7 +41,7 @@ def run(config: Config) -> int:
     """Run the agent until SIGTERM or SIGINT; the exit status."""
     redactor = Redactor()
     for secret, user in config.secrets:
-        redactor.learn(secret, user=user)
+        redactor.learn(secret, user=user, keep=True)
     journal = Journal(redactor, level=config.log_level, clock=time.time, monotonic=time.monotonic)
     _Console(journal, sys.stderr)
     _catch_library_logs(journal)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from yiagent import topics
 from yiagent.model import Channel
 from yiagent.redact import Secret
 from yiagent.urls import BadUrl, check_key, parse_server, split_publish_url
@@ -201,11 +202,11 @@ _FIELDS: Final[Mapping[str, Callable[[str], Any]]] = {
     "channel": _channel,
 }
 _COMMANDS: Final[Mapping[str, Callable[[str], Command]]] = {
-    "stream/set": lambda text: Change(stream=_stream(text)),
-    "url/set": _url,
-    "server/set": lambda text: Change(server=_server(text)),
-    "key/set": lambda text: Change(key=_key(text)),
-    "channel/set": lambda text: Change(channel=_channel(text)),
-    "restart/set": _press(Restart()),
-    "snapshot/set": _press(TakeSnapshot()),
+    topics.STREAM_SET: lambda text: Change(stream=_stream(text)),
+    topics.URL_SET: _url,
+    topics.SERVER_SET: lambda text: Change(server=_server(text)),
+    topics.KEY_SET: lambda text: Change(key=_key(text)),
+    topics.CHANNEL_SET: lambda text: Change(channel=_channel(text)),
+    topics.RESTART_SET: _press(Restart()),
+    topics.SNAPSHOT_SET: _press(TakeSnapshot()),
 }

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 import socket
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import voluptuous as vol
 
-from yiagent.document import Document, Fault
+from yiagent.document import Document, Fault, shown_key
 from yiagent.model import Audio, Channel, Level, Transport
 from yiagent.redact import Secret
 from yiagent.settings import (
@@ -86,6 +87,13 @@ def parse_config(text: bytes, *, hostname: str, read_secret: Callable[[Path], st
 def device_from_hostname(hostname: str) -> str:
     """The default device id: the host name mapped to the alphabet of topics."""
     return re.sub(r"[^A-Za-z0-9_-]", "-", hostname)[:64] or "yiagent"
+
+
+def _file_problem(path: Path) -> str | None:
+    try:
+        return None if stat.S_ISREG(path.stat().st_mode) else "does not name a file"
+    except OSError as error:
+        return f"names a file that cannot be read: {error.strerror}"
 
 
 def _read_secret(path: Path) -> str:
@@ -166,6 +174,15 @@ def _server(value: str) -> str:
     return value
 
 
+def _mqtt_host(value: Any) -> str:
+    allowed = "a host name or an address alone, without mqtt:// and port"
+    text = _matching(_MQTT_HOST, allowed)(value)
+    if text.count(":") == 1:
+        # An IPv6 address has two or more.
+        raise vol.Invalid(f"must be {allowed}")
+    return text
+
+
 def _prefix(value: Any) -> str:
     text = _matching(_PREFIX, "a topic without +, #, or a leading / or $")(value)
     if text.endswith("/"):
@@ -195,7 +212,7 @@ _SHAPE: Final[Mapping[str, Any]] = {
         "stall_timeout_s": _number(1, 600),
     },
     "mqtt": {
-        "host": _matching(_MQTT_HOST, "a host name or an address alone, without mqtt:// and port"),
+        "host": _mqtt_host,
         "port": _PORT,
         "username": _text,
         **_PASSWORD,
@@ -253,9 +270,7 @@ def _unknown_keys(
         if key not in shape:
             place = f"in {'.'.join(path)}" if path else "at the top"
             hint = _did_you_mean(key, tuple(shape)) or f"; allowed {place}: {', '.join(shape)}"
-            # A long or odd "name" is more likely a value without its name: perhaps a password.
-            shown = key if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}", key) else "…"
-            faults.append(Fault(".".join((*path, shown)), lines.get(here), f"is no setting{hint}"))
+            faults.append(Fault(".".join((*path, shown_key(key))), lines.get(here), f"is no setting{hint}"))
         elif isinstance(leaf, Mapping):
             faults += _unknown_keys(value, leaf, lines, here)
     return faults
@@ -380,8 +395,9 @@ class _Build:
             missing = "key_file" if files["cert_file"] else "cert_file"
             self._fail(f"{section}.tls.{missing}", "is missing: a certificate and its key go together")
         for name, file in files.items():
-            if file is not None and not Path(file).is_file():
-                self._fail(f"{section}.tls.{name}", "names a file that is not there")
+            problem = _file_problem(Path(file)) if file is not None else None
+            if problem is not None:
+                self._fail(f"{section}.tls.{name}", problem)
         paths = {name: Path(file) if file else None for name, file in files.items()}
         return TlsConfig(paths.get("ca_file"), paths["cert_file"], paths["key_file"])
 

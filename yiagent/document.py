@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,14 +22,29 @@ class Fault:
         return f"{where}{self.path}: {self.message}" if self.path else f"{where}{self.message}"
 
 
+_NO_TAGS = "a value that begins with ! (a tag) must stand in quotes"
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
+
+
+def shown_key(key: str) -> str:
+    """A key as a fault may show it: a long or odd "name" is more likely a value without its name: a password."""
+    return key if _NAME.fullmatch(key) else "…"
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML's parser without aliases: a settings file needs none, and a few lines of them can fill all memory."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.get_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(None, None, "aliases (*name) are not allowed", mark)
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        # A password that begins with one of these signs would lose a part of itself, or all.
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+            self._refuse(event, "a value that begins with & or * (an anchor, an alias) must stand in quotes")
+        if getattr(event, "tag", None) is not None:
+            self._refuse(event, _NO_TAGS)
         return super().compose_node(parent, index)
+
+    def _refuse(self, event: Any, problem: str) -> None:
+        raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
 
 
 class Document:
@@ -55,7 +71,10 @@ class Document:
         except yaml.MarkedYAMLError as error:
             # str(error) quotes the line, which may hold a password.
             mark = error.problem_mark or error.context_mark
-            self._fail(mark.line + 1 if mark else None, f"is not valid YAML: {error.problem or error.context}")
+            problem = f"{error.problem or error.context}"
+            # PyYAML quotes the handle of a tag that it does not know.
+            problem = _NO_TAGS if "tag handle" in problem else problem
+            self._fail(mark.line + 1 if mark else None, f"is not valid YAML: {problem}")
         except yaml.reader.ReaderError:
             self._fail(None, "is not text in UTF-8, or holds control characters")
         except RecursionError:
@@ -77,9 +96,6 @@ class Document:
         self.faults.append(Fault("", line, message))
 
     def _value(self, node: yaml.Node, path: tuple[str, ...]) -> Any:
-        if node.tag.startswith("!"):
-            self._fail(node.start_mark.line + 1, "a tag (!name) is not allowed")
-            return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
@@ -98,7 +114,8 @@ class Document:
                 continue
             here = (*path, key_node.value)
             if key_node.value in result:
-                self.faults.append(Fault(".".join(here), line, f"stands twice (first in line {self.lines[here]})"))
+                where = ".".join((*path, shown_key(key_node.value)))
+                self.faults.append(Fault(where, line, f"stands twice (first in line {self.lines[here]})"))
                 continue
             self.lines[here] = line
             result[key_node.value] = self._value(value_node, here)

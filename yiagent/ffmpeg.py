@@ -20,6 +20,8 @@ TUNED_PROBE: Final = ("-probesize", "32768", "-analyzeduration", "500000", "-fps
 # For a camera whose SDP holds no parameter sets: the picture's size is known only from its next keyframe.
 PATIENT_PROBE: Final = ("-probesize", "5000000", "-analyzeduration", "10000000", "-fpsprobesize", "0")
 STATS_PERIOD_S: Final = 0.5
+# A camera may take its time to answer at first; one that stops sending later is the agent's own stall timer's business.
+READ_TIMEOUT_S: Final = 5.0
 # A push that takes nothing for this long ends by itself, behind the agent's own stall timer.
 WRITE_TIMEOUT_S: Final = 10.0
 AAC: Final = "aac"
@@ -36,6 +38,8 @@ class Capabilities:
     version: str
     socket_timeout: str | None
     """The RTSP demuxer's option for a socket time-out in µs: `timeout` since ffmpeg 5; before, that meant *listen*."""
+    verifies_cameras: bool = False
+    """Whether it checks the certificate of an rtsps camera by itself, as ffmpeg 9 does; most cameras made their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ def parse_capabilities(output: str) -> Capabilities | None:
     options = set(_OPTION.findall(output))
     # Where both stand, `timeout` is the old one, which turns the camera's client into a server.
     name = "stimeout" if "stimeout" in options else "timeout" if "timeout" in options else None
-    return Capabilities(version.group(1), name)
+    return Capabilities(version.group(1), name, verifies_cameras="tls_verify" in options)
 
 
 def needs_look(job: Job, plan: Plan) -> bool:
@@ -119,7 +123,9 @@ def _common() -> list[str]:
 def _input(job: Job, plan: Plan, capabilities: Capabilities) -> list[str]:
     arguments = ["-protocol_whitelist", _INPUT_PROTOCOLS, "-fflags", "+genpts", "-rtsp_transport", job.transport]
     if capabilities.socket_timeout is not None:
-        arguments += [f"-{capabilities.socket_timeout}", str(int(job.stall_timeout_s * 1e6))]
+        arguments += [f"-{capabilities.socket_timeout}", str(int(max(READ_TIMEOUT_S, job.stall_timeout_s) * 1e6))]
+    if job.source.scheme == "rtsps" and capabilities.verifies_cameras:
+        arguments += ["-tls_verify", "0"]
     arguments += PATIENT_PROBE if plan.patient else TUNED_PROBE
     return [*arguments, "-i", source_address(job.source, job.username, job.password)]
 

@@ -203,7 +203,8 @@ class MqttLink:
     def _answer(self, connection: Connection, answer: str, message: Received) -> None:
         """To `response`, and to the sender's own response topic where MQTT 5 brought one."""
         own = message.response_topic
-        if own is not None and not self._topics.is_ours(own):
+        # Not to this agent's own topics: an answer on `request` would be a request again.
+        if own is not None and (not self._topics.is_ours(own) or own.startswith(f"{self._topics.response}/")):
             connection.publish(own, answer, qos=1, correlation=message.correlation)
         connection.publish(self._topics.response, answer, qos=1, correlation=message.correlation)
 

@@ -16,7 +16,7 @@ from urllib.parse import quote, quote_plus
 
 MASK: Final = "***"
 # A key that was replaced still opens the channel until its owner revokes it, so old values stay known, within bounds.
-REMEMBERED_SECRETS: Final = 64
+REMEMBERED_FORMS: Final = 256
 # Replacing a secret of one to three characters inside words would garble every line, so those go only as whole words.
 SHORT_SECRET: Final = 4
 # A query value this short is a switch (`backup=1`), not a token.
@@ -81,7 +81,8 @@ class Redactor:
     """Replaces every secret it was told of, and the credentials of every URL, by `***`."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, None] = OrderedDict()
+        self._kept: set[str] = set()
+        self._recent: OrderedDict[str, None] = OrderedDict()
         self._pattern: re.Pattern[str] | None = None
         self._longest = 0
 
@@ -90,22 +91,29 @@ class Redactor:
         """Length in characters of the longest form of a known secret: what a cut could have split."""
         return self._longest
 
-    def learn(self, secret: Secret | str | None, *, user: str | None = None) -> None:
+    def learn(self, secret: Secret | str | None, *, user: str | None = None, keep: bool = False) -> None:
         """From now on `secret` is replaced, in each form a URL, a header or a message gives it.
 
-        `user`: the name that goes with it, for the base64 form of HTTP and RTSP basic authentication.
+        `user`: the name that goes with it, for the base64 form of HTTP and RTSP basic authentication. `keep`: never
+        forget it, whatever else is learned (the configuration's own).
         """
         value = secret.reveal() if isinstance(secret, Secret) else secret
         if not value:
             return
-        for form in _forms(value, user):
-            self._known.pop(form, None)
-            self._known[form] = None
-        while len(self._known) > REMEMBERED_SECRETS * 4:
-            self._known.popitem(last=False)
-        self._longest = max(map(len, self._known))
+        forms = set(_forms(value, user))
+        if forms <= self._kept or (not keep and forms <= self._recent.keys()):
+            return
+        if keep:
+            self._kept |= forms
+        for form in forms:
+            self._recent.pop(form, None)
+            self._recent[form] = None
+        while len(self._recent) > REMEMBERED_FORMS:
+            self._recent.popitem(last=False)
+        known = self._kept.union(self._recent)
+        self._longest = max(map(len, known))
         # Longest first: where one secret contains another, the whole of it goes.
-        parts = [_alternative(form) for form in sorted(self._known, key=len, reverse=True)]
+        parts = [_alternative(form) for form in sorted(known, key=len, reverse=True)]
         self._pattern = re.compile("|".join(parts))
 
     def redact(self, text: str) -> str:
@@ -126,7 +134,13 @@ def _alternative(form: str) -> str:
 def _forms(value: str, user: str | None) -> Iterable[str]:
     """The ways one secret is written: as it is, escaped, percent-encoded, and in its parts."""
     yield value
-    yield from {repr(value)[1:-1], json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+    # With both kinds of quotes around, Python's own repr escapes the single one.
+    yield from {
+        repr(value)[1:-1],
+        repr('"' + value)[2:-1],
+        json.dumps(value)[1:-1],
+        json.dumps(value, ensure_ascii=False)[1:-1],
+    }
     yield from {quote(value, safe=""), quote(value), quote_plus(value)}
     if user is not None:
         yield base64.b64encode(f"{user}:{value}".encode()).decode()

@@ -8,6 +8,14 @@ from typing import Final
 ONLINE: Final = "online"
 OFFLINE: Final = "offline"
 _SET: Final = "/set"
+# The commands, without root.
+STREAM_SET: Final = "stream/set"
+URL_SET: Final = "url/set"
+SERVER_SET: Final = "server/set"
+KEY_SET: Final = "key/set"
+CHANNEL_SET: Final = "channel/set"
+RESTART_SET: Final = "restart/set"
+SNAPSHOT_SET: Final = "snapshot/set"
 _REQUEST: Final = "request"
 
 

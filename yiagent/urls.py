@@ -160,7 +160,7 @@ def _host_and_port(text: str, what: str) -> tuple[str, int | None]:
         port = rest if colon else None
     if port is None:
         return host, None
-    if not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535):
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535):
         raise BadUrl(f"the {what} has a port that is not a number from 1 to 65535")
     return host, int(port)
 
