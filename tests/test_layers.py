@@ -17,7 +17,7 @@ LAYERS = (
     # Pure: nouns, names, secrets.
     "__init__ model redact topics",
     # Pure: what is typed and what ffmpeg says, taken apart; the transition table. YAML.
-    "urls progress machine document",
+    "urls progress machine document rules",
     # Pure: settings, commands, ffmpeg's command line and its messages.
     "settings commands ffmpeg diagnosis",
     # Pure: the wire's JSON; YAML to settings.
