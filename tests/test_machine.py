@@ -16,6 +16,7 @@ from yiagent.machine import (
     MOST_RELAUNCHES,
     STALL_NOTICE_S,
     TABLE,
+    UPLINK_SLOW,
     Effects,
     Event,
     Exited,
@@ -28,6 +29,7 @@ from yiagent.machine import (
     State,
     TimedOut,
     Unsuited,
+    Uplink,
     Wanted,
     step,
 )
@@ -37,7 +39,7 @@ LIMITS = Limits(start_timeout_s=30, stall_timeout_s=10)
 CLOSED = Failure(Reason(ReasonCode.SINK_CLOSED, "The server closed the connection."))
 REFUSED = Failure(Reason(ReasonCode.SINK_REJECTED, "The server refused the stream."), needs_person=True)
 NO_KEY = Reason(ReasonCode.NOT_CONFIGURED, "No stream key is set.")
-EVENTS = (Wanted, Pressed, Flowing, Unsuited, Exited, TimedOut)
+EVENTS = (Wanted, Pressed, Flowing, Uplink, Unsuited, Exited, TimedOut)
 WITH_CHILD = {Phase.STARTING, Phase.STREAMING, Phase.STALLED, Phase.STOPPING}
 
 
@@ -237,6 +239,7 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.just(Pressed()),
     st.just(Flowing()),
     st.just(Unsuited()),
+    st.builds(Uplink, st.booleans()),
     st.builds(Exited, failures, st.booleans()),
     st.builds(TimedOut, st.one_of(st.none(), failures)),
 )
@@ -271,7 +274,7 @@ def test_from_any_history(history: list[tuple[Event, float]]) -> None:
         if state.phase is Phase.STREAMING and before.phase is not Phase.STREAMING:
             assert isinstance(event, Flowing)
         if state.phase is Phase.STREAMING:
-            assert state.reason is None
+            assert state.reason is (UPLINK_SLOW if state.slow else None)
         if state.phase in (Phase.BACKING_OFF, Phase.FAILED, Phase.STALLED):
             assert state.reason is not None
 

@@ -36,6 +36,11 @@ STALL_NOTICE_S: Final = 5.0
 # A camera that shows other codecs at every look would otherwise be relaunched for ever without a wait.
 MOST_RELAUNCHES: Final = 3
 
+UPLINK_SLOW: Final = Reason(
+    ReasonCode.UPLINK_SLOW,
+    "The connection to the server does not carry the camera's bit rate: what it sends queues up here."
+    " The SD channel needs less.",
+)
 STALLED: Final = Reason(ReasonCode.STALLED, "No more video reached the server, though nothing had reported an error.")
 
 
@@ -72,6 +77,13 @@ class Flowing:
 
 
 @dataclass(frozen=True, slots=True)
+class Uplink:
+    """Whether the way to the server has begun, or ceased, to be too slow for what is sent."""
+
+    slow: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Unsuited:
     """The running child was launched for other codecs than the camera turns out to send."""
 
@@ -94,7 +106,7 @@ class TimedOut:
     failure: Failure | None = None
 
 
-Event = Wanted | Pressed | Flowing | Unsuited | Exited | TimedOut
+Event = Wanted | Pressed | Flowing | Uplink | Unsuited | Exited | TimedOut
 
 # --- effects --------------------------------------------------------------------------------------------------------
 
@@ -158,12 +170,15 @@ class State:
     flowing_since: float | None = None
     signals_sent: int = 0
     relaunches: int = 0
+    slow: bool = False
     after: After = After.IDLE
 
     @property
     def reason(self) -> Reason | None:
         """What stands in the snapshot."""
-        return self.failure.reason if self.failure is not None else None
+        if self.failure is not None:
+            return self.failure.reason
+        return UPLINK_SLOW if self.slow and self.phase is Phase.STREAMING else None
 
 
 Step = tuple[State, Effects]
@@ -191,6 +206,7 @@ def _launch(state: State, now: float, limits: Limits) -> Step:
         deadline=now + limits.start_timeout_s,
         flowing_since=None,
         signals_sent=0,
+        slow=False,
     )
     return state, (Launch(job),)
 
@@ -207,7 +223,8 @@ def _stop(state: State, now: float, after: After) -> Step:
 def _fail(state: State, failure: Failure, now: float, limits: Limits) -> Step:
     """No child is left, and it was not by wish: wait, then try again."""
     exponent = min(state.attempt, 16)
-    state = replace(state, running=None, failure=failure, flowing_since=None, relaunches=0, attempt=state.attempt + 1)
+    attempt = state.attempt + 1
+    state = replace(state, running=None, failure=failure, flowing_since=None, relaunches=0, slow=False, attempt=attempt)
     if failure.needs_person:
         return replace(state, phase=Phase.FAILED, deadline=now + FAILED_RETRY_S * limits.jitter), ()
     wait_s = min(FIRST_BACKOFF_S * 2.0**exponent, LONGEST_BACKOFF_S) * limits.jitter
@@ -277,6 +294,12 @@ def _pressed_while_stopping(state: State, event: Event, now: float, limits: Limi
     return (replace(state, attempt=0, after=After.LAUNCH) if state.job is not None else state), ()
 
 
+def _uplink(state: State, event: Event, now: float, limits: Limits) -> Step:
+    """Slow is told, and the stream goes on: an uplink that carries a part of it is better than none."""
+    assert isinstance(event, Uplink)
+    return replace(state, slow=event.slow), ()
+
+
 def _replace_unsuited(state: State, event: Event, now: float, limits: Limits) -> Step:
     if state.relaunches >= MOST_RELAUNCHES:
         return state, ()
@@ -313,8 +336,9 @@ def _start_timed_out(state: State, event: Event, now: float, limits: Limits) -> 
 
 
 def _stall_noticed(state: State, event: Event, now: float, limits: Limits) -> Step:
+    assert isinstance(event, TimedOut)
     deadline = now + limits.stall_timeout_s - limits.stall_notice_s
-    return replace(state, phase=Phase.STALLED, deadline=deadline, failure=Failure(STALLED)), ()
+    return replace(state, phase=Phase.STALLED, deadline=deadline, failure=event.failure or Failure(STALLED)), ()
 
 
 def _stall_timed_out(state: State, event: Event, now: float, limits: Limits) -> Step:
@@ -348,42 +372,49 @@ TABLE: Final[dict[tuple[Phase, type], Handler]] = {
     (Phase.IDLE, Wanted): _wanted_without_child,
     (Phase.IDLE, Pressed): _ignore,
     (Phase.IDLE, Flowing): _ignore,
+    (Phase.IDLE, Uplink): _ignore,
     (Phase.IDLE, Unsuited): _ignore,
     (Phase.IDLE, Exited): _ignore,
     (Phase.IDLE, TimedOut): _ignore,
     (Phase.STARTING, Wanted): _wanted_with_child,
     (Phase.STARTING, Pressed): _pressed_with_child,
     (Phase.STARTING, Flowing): _flowing,
+    (Phase.STARTING, Uplink): _ignore,
     (Phase.STARTING, Unsuited): _replace_unsuited,
     (Phase.STARTING, Exited): _exited,
     (Phase.STARTING, TimedOut): _start_timed_out,
     (Phase.STREAMING, Wanted): _wanted_with_child,
     (Phase.STREAMING, Pressed): _pressed_with_child,
     (Phase.STREAMING, Flowing): _flowing,
+    (Phase.STREAMING, Uplink): _uplink,
     (Phase.STREAMING, Unsuited): _replace_unsuited,
     (Phase.STREAMING, Exited): _exited,
     (Phase.STREAMING, TimedOut): _stall_noticed,
     (Phase.STALLED, Wanted): _wanted_with_child,
     (Phase.STALLED, Pressed): _pressed_with_child,
     (Phase.STALLED, Flowing): _flowing,
+    (Phase.STALLED, Uplink): _uplink,
     (Phase.STALLED, Unsuited): _replace_unsuited,
     (Phase.STALLED, Exited): _exited,
     (Phase.STALLED, TimedOut): _stall_timed_out,
     (Phase.STOPPING, Wanted): _wanted_while_stopping,
     (Phase.STOPPING, Pressed): _pressed_while_stopping,
     (Phase.STOPPING, Flowing): _ignore,
+    (Phase.STOPPING, Uplink): _ignore,
     (Phase.STOPPING, Unsuited): _ignore,
     (Phase.STOPPING, Exited): _stopped,
     (Phase.STOPPING, TimedOut): _kill_step,
     (Phase.BACKING_OFF, Wanted): _wanted_without_child,
     (Phase.BACKING_OFF, Pressed): _try_now,
     (Phase.BACKING_OFF, Flowing): _ignore,
+    (Phase.BACKING_OFF, Uplink): _ignore,
     (Phase.BACKING_OFF, Unsuited): _ignore,
     (Phase.BACKING_OFF, Exited): _ignore,
     (Phase.BACKING_OFF, TimedOut): _try_now,
     (Phase.FAILED, Wanted): _wanted_without_child,
     (Phase.FAILED, Pressed): _try_now,
     (Phase.FAILED, Flowing): _ignore,
+    (Phase.FAILED, Uplink): _ignore,
     (Phase.FAILED, Unsuited): _ignore,
     (Phase.FAILED, Exited): _ignore,
     (Phase.FAILED, TimedOut): _try_now,

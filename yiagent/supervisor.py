@@ -32,13 +32,26 @@ from yiagent.ffmpeg import (
     remux_arguments,
 )
 from yiagent.guard import Guard
-from yiagent.machine import Event, Exited, Flowing, Launch, Limits, Pressed, State, TimedOut, Unsuited, Wanted
+from yiagent.machine import (
+    Event,
+    Exited,
+    Flowing,
+    Launch,
+    Limits,
+    Pressed,
+    State,
+    TimedOut,
+    Unsuited,
+    Uplink,
+    Wanted,
+)
 from yiagent.memory import oom_kills
 from yiagent.model import Audio, Channel, Failure, Flow, Level, Origin, Phase, Progress, Reason, ReasonCode
 from yiagent.progress import parse_message
 from yiagent.redact import Redactor
+from yiagent.sendqueue import SendQueue
 from yiagent.store import Journal
-from yiagent.urls import Url, parse_server
+from yiagent.urls import Url, parse_server, server_port
 
 # ffmpeg tells what it can do within a second even on a camera; what takes longer is no ffmpeg.
 CAPABILITIES_TIMEOUT_S: Final = 5.0
@@ -46,6 +59,15 @@ CAPABILITIES_BYTES: Final = 1 << 20
 JITTER: Final = 0.25
 # Metadata and the codecs' headers: 250 to 720 bytes were measured (ffmpeg 5.1 to 9.0).
 HEADER_BYTES: Final = 1000
+# ffmpeg counts FLV, the queue counts RTMP, which takes 2.7 % less (measured): so much seems taken by a server that
+# takes nothing. An uplink that carries a tenth of the bit rate is still seen to move.
+COUNTING_ERROR: Final = 0.08
+# How often the send queue is looked at: as often as ffmpeg reports.
+LOOK_PERIOD_S: Final = 0.5
+# Healthy, the queue is empty in 99 of 100 looks; one that was never empty for this long is an uplink too slow.
+SLOW_AFTER_S: Final = 3.0
+# And one that was empty at so many looks in a row is none any more.
+FAST_AFTER_LOOKS: Final = 4
 # A key the server took before is more likely held by the connection that just broke than refused.
 REJECTIONS_OF_A_KNOWN_KEY: Final = 6
 _SIGNALS: Final = {machine.Signal.TERM: signal.SIGTERM, machine.Signal.KILL: signal.SIGKILL}
@@ -72,6 +94,14 @@ class _Run:
     child: Child | None = None
     flow: Flow | None = None
     flowed: bool = False
+    queue: SendQueue | None = None
+    queued: int | None = None
+    taken: int = 0
+    written: int = 0
+    frames: int = 0
+    queued_since: float | None = None
+    empty_looks: int = 0
+    slow: bool = False
     unsuited: bool = False
 
 
@@ -104,6 +134,7 @@ class Supervisor:
         self._accepted_job = 0
         self._run: _Run | None = None
         self._waiter: asyncio.Task[None] | None = None
+        self._looker: asyncio.Task[None] | None = None
         self._launches = 0
         self._plans: dict[Url, Plan] = {}
         self._capabilities: Capabilities | None = None
@@ -208,7 +239,15 @@ class Supervisor:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 return await self._inbox.get()
         except TimeoutError:
-            return TimedOut(self._clean(self._run.diagnosis.late()) if self._run is not None else None)
+            return TimedOut(self._what_is_late())
+
+    def _what_is_late(self) -> Failure | None:
+        run = self._run
+        if run is None:
+            return None
+        if self._state.phase in (Phase.STREAMING, Phase.STALLED):
+            return Failure(_SERVER_TAKES_NOTHING if run.queued else _CAMERA_SENDS_NOTHING)
+        return self._clean(run.diagnosis.late())
 
     async def _handle(self, event: Event) -> None:
         before = self._state
@@ -257,7 +296,9 @@ class Supervisor:
         else:
             run.child = child
             self._guard.watch([child.pid])
+            run.queue = SendQueue(child.pid, server_port(job.server))
             self._waiter = asyncio.create_task(self._wait(run, child))
+            self._looker = asyncio.create_task(self._look_on(run))
 
     def _send(self, number: signal.Signals) -> None:
         if self._run is not None and self._run.child is not None:
@@ -305,6 +346,9 @@ class Supervisor:
             self._sent_before += self._run.flow.progress.total_bytes
         self._run = None
         self._waiter = None
+        if self._looker is not None:
+            self._looker.cancel()
+            self._looker = None
         self._guard.watch([])
 
     def _heard(self, line: str, cut: bool) -> None:
@@ -329,15 +373,56 @@ class Supervisor:
         run = self._run
         if run is None:
             return
-        last = run.flow.progress if run.flow is not None else None
         run.flow = Flow(run.launch, time.monotonic(), progress)
-        # A server that will refuse the stream has taken its header as well, and frames are counted without a byte
-        # leaving (ffmpeg 7): only what grows beyond the header is media.
-        if last is None or last.total_bytes < HEADER_BYTES:
-            return
-        if progress.frames > last.frames and progress.total_bytes > last.total_bytes:
-            run.flowed = True
-            self._inbox.put_nowait(Flowing())
+        self._look(run)
+
+    async def _look_on(self, run: _Run) -> None:
+        """Look again while ffmpeg says nothing: one that is blocked stops reporting, and media may still be leaving."""
+        try:
+            while self._run is run:
+                await asyncio.sleep(LOOK_PERIOD_S)
+                if run.flow is not None and time.monotonic() - run.flow.at > LOOK_PERIOD_S:
+                    self._look(run)
+        except Exception as error:
+            self._inbox.put_nowait(error)
+
+    def _look(self, run: _Run) -> None:
+        """Whether media has left since the last look: what ffmpeg wrote, less what stands in the kernel's queue.
+
+        A server that will refuse the stream has taken its header as well, and frames are counted without a byte leaving
+        (ffmpeg 7): only what grows beyond the header counts. With an empty queue frames must have come too, or the
+        camera is frozen under a generated sound track; with a full one they only wait their turn.
+        """
+        assert run.flow is not None
+        progress = run.flow.progress
+        run.queued = run.queue.read() if run.queue is not None else None
+        written = progress.total_bytes
+        taken = written - (run.queued or 0)
+        gained = taken - run.taken
+        is_moving = gained > max(0, written - run.written) * COUNTING_ERROR
+        if taken > HEADER_BYTES and is_moving and (run.queued or progress.frames > run.frames):
+            # The first time is only a mark to measure from.
+            is_first = run.taken == 0
+            run.taken, run.written, run.frames = taken, written, progress.frames
+            if not is_first:
+                run.flowed = True
+                self._inbox.put_nowait(Flowing())
+        self._judge_uplink(run)
+
+    def _judge_uplink(self, run: _Run) -> None:
+        now = time.monotonic()
+        if run.queued:
+            run.empty_looks = 0
+            run.queued_since = run.queued_since or now
+        else:
+            run.empty_looks += 1
+            run.queued_since = None
+        if not run.slow and run.queued_since is not None and now - run.queued_since >= SLOW_AFTER_S:
+            run.slow = True
+            self._inbox.put_nowait(Uplink(slow=True))
+        elif run.slow and run.empty_looks >= FAST_AFTER_LOOKS:
+            run.slow = False
+            self._inbox.put_nowait(Uplink(slow=False))
 
     async def _ask_capabilities(self) -> Capabilities:
         path = shutil.which(self._ffmpeg)
@@ -378,6 +463,11 @@ class Supervisor:
 
     def _tell(self, before: State, event: Event) -> None:
         state = self._state
+        if isinstance(event, Uplink) and state.slow is not before.slow and state.phase is Phase.STREAMING:
+            if state.slow:
+                self._journal.warning(f"uplink_slow: {machine.UPLINK_SLOW.message}")
+            else:
+                self._journal.info("The connection to the server carries the bit rate again")
         if state.phase is before.phase and not (isinstance(event, Exited) and state.failure != before.failure):
             return
         if state.phase is Phase.STREAMING:
@@ -420,6 +510,14 @@ class Supervisor:
         self._same_failures = min(self._same_failures, 1)
         say = self._journal.error if failure.needs_person else self._journal.warning
         say(f"{reason.code}: {reason.message}")
+
+
+_SERVER_TAKES_NOTHING: Final = Reason(
+    ReasonCode.STALLED, "The server takes no more video, though the connection to it stands."
+)
+_CAMERA_SENDS_NOTHING: Final = Reason(
+    ReasonCode.STALLED, "No more video comes from the camera, though the connection to it stands."
+)
 
 
 def _cannot_start(path: str, error: OSError) -> FfmpegUnusable:
