@@ -23,16 +23,16 @@ LAYERS = (
     # Pure: the wire's JSON; YAML to settings.
     "payloads config",
     # Single things of the machine.
-    "certificates guard lean memory sendqueue threads store vitals",
+    "certificates guard lean memory network sendqueue threads store vitals",
     # The child, the intent's file and its lock, the broker's connection.
-    "child intent lock broker",
+    "child intent lock broker knock",
     # The one who owns the child.
     "supervisor",
     # The one door.
     "agent",
     # The front ends, and the doctor (who examines what they are made of).
     "mqtt",
-    "doctor.findings doctor.network doctor.words",
+    "doctor.findings",
     "doctor.ffmpeg doctor.server doctor.state doctor.broker",
     "doctor.camera doctor.machine",
     "doctor",

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yiagent.machine import (
+    AWAY_RETRY_S,
     FAILED_RETRY_S,
     HEALTHY_RUN_S,
     KILL_STEP_S,
@@ -21,6 +22,7 @@ from yiagent.machine import (
     Event,
     Exited,
     Flowing,
+    Knocked,
     Launch,
     Limits,
     Pressed,
@@ -39,7 +41,7 @@ LIMITS = Limits(start_timeout_s=30, stall_timeout_s=10)
 CLOSED = Failure(Reason(ReasonCode.SINK_CLOSED, "The server closed the connection."))
 REFUSED = Failure(Reason(ReasonCode.SINK_REJECTED, "The server refused the stream."), needs_person=True)
 NO_KEY = Reason(ReasonCode.NOT_CONFIGURED, "No stream key is set.")
-EVENTS = (Wanted, Pressed, Flowing, Uplink, Unsuited, Exited, TimedOut)
+EVENTS = (Wanted, Pressed, Flowing, Knocked, Uplink, Unsuited, Exited, TimedOut)
 WITH_CHILD = {Phase.STARTING, Phase.STREAMING, Phase.STALLED, Phase.STOPPING}
 
 
@@ -157,6 +159,25 @@ def test_back_off_grows_to_its_bound_and_never_ends() -> None:
     assert waits == [1, 2, 4, 8, LONGEST_BACKOFF_S, LONGEST_BACKOFF_S, LONGEST_BACKOFF_S]
 
 
+def test_an_absent_peer_is_waited_for_and_no_launch_is_wasted() -> None:
+    """While a knock fails nothing is launched; the moment both answer, it is."""
+    bench = Bench().feed(Wanted(1), Exited(CLOSED), Knocked(1, CLOSED))
+    assert (bench.state.phase, bench.state.away, bench.effects) == (Phase.BACKING_OFF, True, ())
+    assert bench.wait_s == AWAY_RETRY_S
+    bench.after(60).feed(Knocked(1, CLOSED))
+    assert bench.wait_s == AWAY_RETRY_S - 60
+    assert bench.feed(Knocked(2, None)).effects == (), "an answer for another job"
+    bench.feed(Knocked(1, None))
+    assert (bench.state.phase, bench.state.away, bench.effects) == (Phase.STARTING, False, (Launch(1),))
+
+
+def test_a_launch_that_failed_although_both_answered_waits_its_time() -> None:
+    """The back-off is for those: an answer to a knock does not cut it short."""
+    bench = Bench().feed(Wanted(1), Exited(CLOSED))
+    before = bench.state
+    assert bench.feed(Knocked(1, None)).state == before
+
+
 def test_after_a_healthy_minute_the_next_try_is_at_once() -> None:
     """The end of a long run is the server's whim: no wait, and the count begins anew."""
     bench = Bench().feed(Wanted(1), Exited(CLOSED)).time_out().feed(Flowing()).after(HEALTHY_RUN_S).feed(Flowing())
@@ -240,6 +261,7 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.just(Flowing()),
     st.just(Unsuited()),
     st.builds(Uplink, st.booleans()),
+    st.builds(Knocked, st.integers(1, 3), st.one_of(st.none(), failures)),
     st.builds(Exited, failures, st.booleans()),
     st.builds(TimedOut, st.one_of(st.none(), failures)),
 )

@@ -30,6 +30,8 @@ FIRST_BACKOFF_S: Final = 1.0
 LONGEST_BACKOFF_S: Final = 15.0
 # What only a person can mend is still tried now and then: keys get re-enabled, cameras rebooted.
 FAILED_RETRY_S: Final = 300.0
+# While a peer does not answer a knock, a launch would be doomed; it is still tried now and then: the knock may err.
+AWAY_RETRY_S: Final = 300.0
 # Media that has not moved for this long is told as stalled, while ffmpeg keeps its chance until `stall_timeout_s`.
 STALL_NOTICE_S: Final = 5.0
 
@@ -77,6 +79,14 @@ class Flowing:
 
 
 @dataclass(frozen=True, slots=True)
+class Knocked:
+    """Camera and server were knocked at, for this job. `failure`: who did not answer; None: both did."""
+
+    job: int
+    failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
 class Uplink:
     """Whether the way to the server has begun, or ceased, to be too slow for what is sent."""
 
@@ -106,7 +116,7 @@ class TimedOut:
     failure: Failure | None = None
 
 
-Event = Wanted | Pressed | Flowing | Uplink | Unsuited | Exited | TimedOut
+Event = Wanted | Pressed | Flowing | Knocked | Uplink | Unsuited | Exited | TimedOut
 
 # --- effects --------------------------------------------------------------------------------------------------------
 
@@ -171,6 +181,7 @@ class State:
     signals_sent: int = 0
     relaunches: int = 0
     slow: bool = False
+    away: bool = False
     after: After = After.IDLE
 
     @property
@@ -207,6 +218,7 @@ def _launch(state: State, now: float, limits: Limits) -> Step:
         flowing_since=None,
         signals_sent=0,
         slow=False,
+        away=False,
     )
     return state, (Launch(job),)
 
@@ -294,6 +306,18 @@ def _pressed_while_stopping(state: State, event: Event, now: float, limits: Limi
     return (replace(state, attempt=0, after=After.LAUNCH) if state.job is not None else state), ()
 
 
+def _knocked(state: State, event: Event, now: float, limits: Limits) -> Step:
+    """A peer that does not answer is waited for; the moment both do, the wait is over."""
+    assert isinstance(event, Knocked)
+    if event.job != state.job:
+        return state, ()
+    if event.failure is None:
+        # Without an absence before, the launch failed although both answered: that is what the back-off is for.
+        return _launch(state, now, limits) if state.away else (state, ())
+    deadline = state.deadline if state.away else now + AWAY_RETRY_S * limits.jitter
+    return replace(state, away=True, failure=event.failure, deadline=deadline), ()
+
+
 def _uplink(state: State, event: Event, now: float, limits: Limits) -> Step:
     """Slow is told, and the stream goes on: an uplink that carries a part of it is better than none."""
     assert isinstance(event, Uplink)
@@ -372,6 +396,7 @@ TABLE: Final[dict[tuple[Phase, type], Handler]] = {
     (Phase.IDLE, Wanted): _wanted_without_child,
     (Phase.IDLE, Pressed): _ignore,
     (Phase.IDLE, Flowing): _ignore,
+    (Phase.IDLE, Knocked): _ignore,
     (Phase.IDLE, Uplink): _ignore,
     (Phase.IDLE, Unsuited): _ignore,
     (Phase.IDLE, Exited): _ignore,
@@ -379,6 +404,7 @@ TABLE: Final[dict[tuple[Phase, type], Handler]] = {
     (Phase.STARTING, Wanted): _wanted_with_child,
     (Phase.STARTING, Pressed): _pressed_with_child,
     (Phase.STARTING, Flowing): _flowing,
+    (Phase.STARTING, Knocked): _ignore,
     (Phase.STARTING, Uplink): _ignore,
     (Phase.STARTING, Unsuited): _replace_unsuited,
     (Phase.STARTING, Exited): _exited,
@@ -386,6 +412,7 @@ TABLE: Final[dict[tuple[Phase, type], Handler]] = {
     (Phase.STREAMING, Wanted): _wanted_with_child,
     (Phase.STREAMING, Pressed): _pressed_with_child,
     (Phase.STREAMING, Flowing): _flowing,
+    (Phase.STREAMING, Knocked): _ignore,
     (Phase.STREAMING, Uplink): _uplink,
     (Phase.STREAMING, Unsuited): _replace_unsuited,
     (Phase.STREAMING, Exited): _exited,
@@ -393,6 +420,7 @@ TABLE: Final[dict[tuple[Phase, type], Handler]] = {
     (Phase.STALLED, Wanted): _wanted_with_child,
     (Phase.STALLED, Pressed): _pressed_with_child,
     (Phase.STALLED, Flowing): _flowing,
+    (Phase.STALLED, Knocked): _ignore,
     (Phase.STALLED, Uplink): _uplink,
     (Phase.STALLED, Unsuited): _replace_unsuited,
     (Phase.STALLED, Exited): _exited,
@@ -400,6 +428,7 @@ TABLE: Final[dict[tuple[Phase, type], Handler]] = {
     (Phase.STOPPING, Wanted): _wanted_while_stopping,
     (Phase.STOPPING, Pressed): _pressed_while_stopping,
     (Phase.STOPPING, Flowing): _ignore,
+    (Phase.STOPPING, Knocked): _ignore,
     (Phase.STOPPING, Uplink): _ignore,
     (Phase.STOPPING, Unsuited): _ignore,
     (Phase.STOPPING, Exited): _stopped,
@@ -407,6 +436,7 @@ TABLE: Final[dict[tuple[Phase, type], Handler]] = {
     (Phase.BACKING_OFF, Wanted): _wanted_without_child,
     (Phase.BACKING_OFF, Pressed): _try_now,
     (Phase.BACKING_OFF, Flowing): _ignore,
+    (Phase.BACKING_OFF, Knocked): _knocked,
     (Phase.BACKING_OFF, Uplink): _ignore,
     (Phase.BACKING_OFF, Unsuited): _ignore,
     (Phase.BACKING_OFF, Exited): _ignore,
@@ -414,6 +444,7 @@ TABLE: Final[dict[tuple[Phase, type], Handler]] = {
     (Phase.FAILED, Wanted): _wanted_without_child,
     (Phase.FAILED, Pressed): _try_now,
     (Phase.FAILED, Flowing): _ignore,
+    (Phase.FAILED, Knocked): _ignore,
     (Phase.FAILED, Uplink): _ignore,
     (Phase.FAILED, Unsuited): _ignore,
     (Phase.FAILED, Exited): _ignore,

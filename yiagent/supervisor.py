@@ -32,10 +32,12 @@ from yiagent.ffmpeg import (
     remux_arguments,
 )
 from yiagent.guard import Guard
+from yiagent.knock import knock
 from yiagent.machine import (
     Event,
     Exited,
     Flowing,
+    Knocked,
     Launch,
     Limits,
     Pressed,
@@ -47,11 +49,13 @@ from yiagent.machine import (
 )
 from yiagent.memory import oom_kills
 from yiagent.model import Audio, Channel, Failure, Flow, Level, Origin, Phase, Progress, Reason, ReasonCode
+from yiagent.network import port_of
 from yiagent.progress import parse_message
 from yiagent.redact import Redactor
 from yiagent.sendqueue import SendQueue
 from yiagent.store import Journal
-from yiagent.urls import Url, parse_server, server_port
+from yiagent.threads import in_daemon_thread
+from yiagent.urls import Url, parse_server
 
 # ffmpeg tells what it can do within a second even on a camera; what takes longer is no ffmpeg.
 CAPABILITIES_TIMEOUT_S: Final = 5.0
@@ -68,6 +72,13 @@ LOOK_PERIOD_S: Final = 0.5
 SLOW_AFTER_S: Final = 3.0
 # And one that was empty at so many looks in a row is none any more.
 FAST_AFTER_LOOKS: Final = 4
+# How often absent peers are knocked at: on the local network, and beyond it, where it is somebody else's server.
+KNOCK_PERIOD_S: Final = 1.0
+FAR_KNOCK_PERIOD_S: Final = 5.0
+# After these a peer may be away. Whatever else failed is not mended by anybody's answering.
+PEER_MAY_BE_AWAY: Final = frozenset(
+    {ReasonCode.SOURCE_UNREACHABLE, ReasonCode.SINK_UNREACHABLE, ReasonCode.SINK_DNS, ReasonCode.SINK_CLOSED}
+)
 # A key the server took before is more likely held by the connection that just broke than refused.
 REJECTIONS_OF_A_KNOWN_KEY: Final = 6
 _SIGNALS: Final = {machine.Signal.TERM: signal.SIGTERM, machine.Signal.KILL: signal.SIGKILL}
@@ -135,6 +146,7 @@ class Supervisor:
         self._run: _Run | None = None
         self._waiter: asyncio.Task[None] | None = None
         self._looker: asyncio.Task[None] | None = None
+        self._knocker: asyncio.Task[None] | None = None
         self._launches = 0
         self._plans: dict[Url, Plan] = {}
         self._capabilities: Capabilities | None = None
@@ -264,6 +276,7 @@ class Supervisor:
         self._tell(before, event)
         if isinstance(event, Flowing) and self._state.phase is Phase.STREAMING:
             self._accepted_job = self._state.running or 0
+        self._knock_or_not(before)
         for effect in effects:
             if isinstance(effect, Launch):
                 await self._launch(self._jobs[effect.job])
@@ -273,6 +286,33 @@ class Supervisor:
             self._idle.set()
         if self._state != before or effects:
             self._on_change()
+
+    # --- the peers ---
+
+    def _knock_or_not(self, before: State) -> None:
+        state = self._state
+        if state.phase is before.phase and state.job == before.job:
+            return
+        if self._knocker is not None:
+            self._knocker.cancel()
+            self._knocker = None
+        if state.phase is not Phase.BACKING_OFF or state.job is None or state.reason is None:
+            return
+        if state.reason.code in PEER_MAY_BE_AWAY:
+            self._knocker = asyncio.create_task(self._knock_until_answered(state.job, self._jobs[state.job]))
+
+    async def _knock_until_answered(self, number: int, job: Job) -> None:
+        try:
+            server = parse_server(job.server)
+            while True:
+                result = await in_daemon_thread(lambda: knock(job.source, server))
+                self._inbox.put_nowait(Knocked(number, result.failure))
+                if result.failure is None:
+                    return
+                period = FAR_KNOCK_PERIOD_S if result.far else KNOCK_PERIOD_S
+                await asyncio.sleep(period * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
+        except Exception as error:
+            self._inbox.put_nowait(error)
 
     # --- the child ---
 
@@ -296,7 +336,7 @@ class Supervisor:
         else:
             run.child = child
             self._guard.watch([child.pid])
-            run.queue = SendQueue(child.pid, server_port(job.server))
+            run.queue = SendQueue(child.pid, port_of(parse_server(job.server)))
             self._waiter = asyncio.create_task(self._wait(run, child))
             self._looker = asyncio.create_task(self._look_on(run))
 
@@ -452,6 +492,9 @@ class Supervisor:
         state = self._state
         if state.phase not in (Phase.BACKING_OFF, Phase.FAILED) or state.job is None or state.deadline is None:
             return None
+        if state.away:
+            # The moment they answer, whenever that is.
+            return None
         return time.time() + state.deadline - time.monotonic()
 
     # --- what is told ---
@@ -468,7 +511,7 @@ class Supervisor:
                 self._journal.warning(f"uplink_slow: {machine.UPLINK_SLOW.message}")
             else:
                 self._journal.info("The connection to the server carries the bit rate again")
-        if state.phase is before.phase and not (isinstance(event, Exited) and state.failure != before.failure):
+        if state.phase is before.phase and state.failure == before.failure:
             return
         if state.phase is Phase.STREAMING:
             self._tell_streaming(before)
@@ -481,7 +524,7 @@ class Supervisor:
         elif state.phase is Phase.STOPPING:
             self._journal.debug("Ending ffmpeg")
         if state.failure is not None and (state.failure != before.failure or isinstance(event, Exited)):
-            self._tell_failure(state, state.failure)
+            self._tell_failure(state.failure, is_try=isinstance(event, Exited))
         if state.phase is Phase.IDLE:
             self._same_failures, self._told, self._failed_at = 0, None, None
 
@@ -497,10 +540,10 @@ class Supervisor:
             self._journal.info(f"On air ({channel})")
         self._same_failures, self._told, self._failed_at = 0, None, None
 
-    def _tell_failure(self, state: State, failure: Failure) -> None:
+    def _tell_failure(self, failure: Failure, *, is_try: bool) -> None:
         if self._failed_at is None:
             self._failed_at = time.monotonic()
-        if state.phase in (Phase.BACKING_OFF, Phase.FAILED):
+        if is_try and self._state.phase in (Phase.BACKING_OFF, Phase.FAILED):
             self._same_failures += 1
         reason = failure.reason
         if reason == self._told:

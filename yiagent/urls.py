@@ -67,12 +67,6 @@ def parse_server(text: str) -> Url:
     return _parse(text, ("rtmp", "rtmps"), "server URL", MAX_SERVER_LENGTH)
 
 
-def server_port(text: str) -> int:
-    """The port a valid server URL leads to: 1935 for rtmp and 443 for rtmps where it names none."""
-    url = parse_server(text)
-    return url.port if url.port is not None else {"rtmp": 1935, "rtmps": 443}[url.scheme]
-
-
 def parse_source(text: str) -> Url:
     """A camera's `rtsp://` or `rtsps://` URL; user and password in it are percent-decoded. Raises `BadUrl`."""
     url = _parse(text, ("rtsp", "rtsps"), "camera URL", MAX_SOURCE_LENGTH)

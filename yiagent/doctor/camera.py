@@ -10,11 +10,11 @@ from yiagent.child import run_to_end
 from yiagent.diagnosis import Diagnosis
 from yiagent.doctor.ffmpeg import Ffmpeg, has_decoder
 from yiagent.doctor.findings import Findings
-from yiagent.doctor.network import addresses_of, connect, port_of
-from yiagent.doctor.words import camera_words, ffmpeg_message
 from yiagent.ffmpeg import AAC, Job, Plan, look_arguments
+from yiagent.knock import camera_failure, ffmpeg_message
 from yiagent.memory import oom_kills
 from yiagent.model import Audio, Channel
+from yiagent.network import addresses_of, connect, port_of
 from yiagent.progress import Message, parse_message
 from yiagent.redact import Secret
 from yiagent.settings import Config
@@ -66,7 +66,7 @@ async def _examine_channel(
     try:
         await in_daemon_thread(lambda: _knock(url))
     except OSError as error:
-        findings.fail(what, f"{url.masked}: {camera_words(ffmpeg_message(error))}")
+        findings.fail(what, f"{url.masked}: {camera_failure(ffmpeg_message(error)).reason.message}")
         return
     if ffmpeg is None:
         findings.skip(what, f"{url.masked} answers; what it sends cannot be seen without ffmpeg")
@@ -121,7 +121,7 @@ async def _look(ffmpeg: Ffmpeg, job: Job, plan: Plan) -> _Look:
         )
         look.failure = failure.reason.message
     elif look.diagnosis.video_codec is None:
-        look.failure = camera_words("Stream map '0:v:0' matches no streams")
+        look.failure = camera_failure("Stream map '0:v:0' matches no streams").reason.message
     return look
 
 
@@ -140,7 +140,7 @@ async def _tell(what: str, audio: Audio, ffmpeg: Ffmpeg, look: _Look, findings: 
     sends = " ".join(filter(None, [_name(video), look.picture]))
     sends += f", sound {_name(sound)}" if sound else ", no sound"
     if video not in ("h264", "hevc") or (video == "hevc" and ffmpeg.takes_h265 is False):
-        findings.fail(what, f"{sends}. {camera_words(f'Video codec {video} not compatible with flv')}")
+        findings.fail(what, f"{sends}. {camera_failure(f'Video codec {video} not compatible with flv').reason.message}")
     elif video == "hevc":
         note = "only servers with Enhanced RTMP take H.265 (YouTube does, nginx-rtmp does not)"
         findings.warn(what, f"{sends}; {note}: set the camera to H.264 to be safe")
@@ -159,7 +159,7 @@ async def _tell_sound(what: str, audio: Audio, ffmpeg: Ffmpeg, sound: str, findi
     elif sound == AAC and audio is not Audio.AAC:
         findings.ok(what, f"AAC, copied ({setting})")
     elif audio is not Audio.COPY and not sound:
-        findings.fail(what, camera_words("Stream map '0:a:0' matches no streams"))
+        findings.fail(what, camera_failure("Stream map '0:a:0' matches no streams").reason.message)
     elif audio is not Audio.COPY:
         if await has_decoder(ffmpeg, sound):
             findings.ok(what, f"{_name(sound)} becomes AAC ({setting})")
@@ -170,7 +170,7 @@ async def _tell_sound(what: str, audio: Audio, ffmpeg: Ffmpeg, sound: str, findi
     elif sound in _COPIED_IN_VAIN:
         findings.warn(what, f"{_name(sound)}, copied ({setting}); servers drop it or play silence: set auto or aac")
     else:
-        findings.fail(what, camera_words(f"Audio codec {sound} not compatible with flv"))
+        findings.fail(what, camera_failure(f"Audio codec {sound} not compatible with flv").reason.message)
 
 
 def _name(codec: str) -> str:

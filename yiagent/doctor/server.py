@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from yiagent.certificates import system_authorities
 from yiagent.doctor.findings import Findings
-from yiagent.doctor.network import addresses_of, connect, port_of
-from yiagent.doctor.words import ffmpeg_message, server_words
+from yiagent.knock import ffmpeg_message, server_failure
+from yiagent.network import addresses_of, connect, port_of
 from yiagent.threads import in_daemon_thread
 from yiagent.urls import Url
 
@@ -51,7 +51,7 @@ def _look(server: Url) -> str:
         addresses = addresses_of(server.host, port)
         connection = connect(addresses, port)
     except OSError as error:
-        raise _Wrong(server_words(ffmpeg_message(error), encrypted=encrypted)) from None
+        raise _Wrong(server_failure(ffmpeg_message(error), encrypted=encrypted).reason.message) from None
     with connection:
         connection.settimeout(ANSWER_TIMEOUT_S)
         began = time.monotonic()
@@ -71,15 +71,15 @@ def _encrypt(connection: socket.socket, host: str) -> ssl.SSLSocket:
     try:
         return _trusting_context().wrap_socket(connection, server_hostname=host)
     except ssl.SSLCertVerificationError as error:
-        words = server_words("certificate verify failed", encrypted=True)
+        words = server_failure("certificate verify failed", encrypted=True).reason.message
         raise _Wrong(f"{words} ({error.verify_message})") from None
     except TimeoutError:
-        raise _Wrong(server_words("", encrypted=True)) from None
+        raise _Wrong(server_failure("", encrypted=True).reason.message) from None
     except ssl.SSLError as error:
-        hung_up = isinstance(error, ssl.SSLEOFError)
-        raise _Wrong(server_words("IO error" if hung_up else "TLS fatal alert", encrypted=True)) from None
+        message = "tls: IO error" if isinstance(error, ssl.SSLEOFError) else "TLS fatal alert"
+        raise _Wrong(server_failure(message, encrypted=True).reason.message) from None
     except OSError:
-        raise _Wrong(server_words("IO error", encrypted=True)) from None
+        raise _Wrong(server_failure("tls: IO error", encrypted=True).reason.message) from None
 
 
 def _trusting_context() -> ssl.SSLContext:
@@ -107,8 +107,8 @@ def _shake_hands(connection: socket.socket) -> None:
             received = connection.recv(4096)
             answer += received
             if not received or not answer.startswith(_RTMP_VERSION):
-                raise _Wrong(server_words(_NOT_RTMP, encrypted=False))
+                raise _Wrong(server_failure(_NOT_RTMP, encrypted=False).reason.message)
     except TimeoutError:
-        raise _Wrong(server_words("", encrypted=False)) from None
+        raise _Wrong(server_failure("", encrypted=False).reason.message) from None
     except OSError:
-        raise _Wrong(server_words(_NOT_RTMP, encrypted=False)) from None
+        raise _Wrong(server_failure(_NOT_RTMP, encrypted=False).reason.message) from None

@@ -1,7 +1,9 @@
-"""Addresses and plain TCP connections, in the blocking way: the doctor's checks run on threads of their own."""
+"""Addresses and plain TCP connections, in the blocking way: for threads beside the loop."""
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import time
 from typing import Final
@@ -29,6 +31,15 @@ def addresses_of(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(address[4][0]) for address in found))
 
 
+def is_far(address: str) -> bool:
+    """Whether an address lies beyond the local network."""
+    if address.startswith(("127.", "10.", "192.168.", "169.254.", "::1", "fe80:", "fc", "fd")):
+        return False
+    first, _, rest = address.partition(".")
+    second = rest.partition(".")[0]
+    return not (first == "172" and second.isdigit() and 16 <= int(second) <= 31)
+
+
 def connect(addresses: list[str], port: int) -> socket.socket:
     """A connection to the first address that answers. Raises the last one's `OSError`."""
     deadline = time.monotonic() + CONNECT_TIMEOUT_S
@@ -38,7 +49,13 @@ def connect(addresses: list[str], port: int) -> socket.socket:
         if left <= 0:
             break
         try:
-            return socket.create_connection((address, port), timeout=left)
+            connection = socket.create_connection((address, port), timeout=left)
         except OSError as error:
             failure = error
+            continue
+        if connection.getsockname() != connection.getpeername():
+            return connection
+        # Where nobody listens on one of this machine's own ephemeral ports, TCP can connect to itself.
+        connection.close()
+        failure = ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
     raise failure
