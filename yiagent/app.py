@@ -19,10 +19,12 @@ from yiagent.guard import Guard
 from yiagent.intent import Intent, IntentFile, IntentUnreadable
 from yiagent.lock import AlreadyRunning, state_folder
 from yiagent.machine import Limits
+from yiagent.memory import AGENT_OOM_SCORE, offer_to_oom_killer
 from yiagent.model import Info, Level, LogLine, Phase
 from yiagent.mqtt import MqttLink
 from yiagent.payloads import timestamp
 from yiagent.redact import Redactor
+from yiagent.service import ServiceManager
 from yiagent.settings import Config
 from yiagent.store import Journal, Store
 from yiagent.supervisor import Supervisor
@@ -61,6 +63,8 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
         loop.add_signal_handler(number, stop.set)
     journal.info(f"yiagent {__version__} for {config.device.name} ({config.device.id})")
 
+    manager = ServiceManager()
+    offer_to_oom_killer(os.getpid(), AGENT_OOM_SCORE)
     guard = Guard(keep_open=(lock,) if lock is not None else ())
     try:
         guard.start()
@@ -76,6 +80,8 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
         redactor=redactor,
         guard=guard,
         on_change=lambda: agent.refresh(),
+        on_turn=manager.alive,
+        turn_s=manager.watchdog_period_s,
     )
     agent = Agent(
         config=config,
@@ -95,8 +101,10 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
         tasks.append(asyncio.create_task(_sample(config, store, supervisor, journal), name="telemetry"))
         if link is not None:
             tasks.append(asyncio.create_task(_guarded("MQTT", link.run, journal), name="mqtt"))
+        manager.ready()
         await _until(stop, tasks[0])
     finally:
+        manager.stopping()
         journal.info("Stopping")
         loop.add_signal_handler(signal.SIGINT, supervisor.kill)
         await _within(STOP_FFMPEG_S, supervisor.stop() if not tasks[0].done() else None)

@@ -47,7 +47,7 @@ from yiagent.machine import (
     Uplink,
     Wanted,
 )
-from yiagent.memory import oom_kills
+from yiagent.memory import REMUX_OOM_SCORE, offer_to_oom_killer, oom_kills
 from yiagent.model import Audio, Channel, Failure, Flow, Level, Origin, Phase, Progress, Reason, ReasonCode
 from yiagent.network import port_of
 from yiagent.progress import parse_message
@@ -117,7 +117,10 @@ class _Run:
 
 
 class Supervisor:
-    """Holds what the owner wants against what the one child does. `on_change` is called after what counts."""
+    """Holds what the owner wants against what the one child does. `on_change` is called after what counts.
+
+    `on_turn` is called at every turn of the loop, which takes at the most `turn_s`: the sign of life for a watchdog.
+    """
 
     def __init__(
         self,
@@ -128,6 +131,8 @@ class Supervisor:
         redactor: Redactor,
         guard: Guard,
         on_change: Callable[[], None],
+        on_turn: Callable[[], None] = lambda: None,
+        turn_s: float | None = None,
     ) -> None:
         self._ffmpeg = ffmpeg
         self._limits = limits
@@ -135,6 +140,8 @@ class Supervisor:
         self._redactor = redactor
         self._guard = guard
         self._on_change = on_change
+        self._on_turn = on_turn
+        self._turn_s = turn_s
         self._inbox: asyncio.Queue[Event | BaseException] = asyncio.Queue()
         self._state = State()
         self._since = time.time()
@@ -222,10 +229,12 @@ class Supervisor:
     async def run(self) -> None:
         """Consume the inbox for ever. Ends only by cancellation or by a bug."""
         while True:
+            self._on_turn()
             event = await self._next_event()
             if isinstance(event, BaseException):
                 raise event
-            await self._handle(event)
+            if event is not None:
+                await self._handle(event)
 
     async def stop(self) -> None:
         """End the child, by force if it does not go, and return when it is gone. `run` must still be running."""
@@ -243,15 +252,16 @@ class Supervisor:
 
     # --- the consumer ---
 
-    async def _next_event(self) -> Event | BaseException:
+    async def _next_event(self) -> Event | BaseException | None:
+        """What happens next; None where nothing did for as long as a turn may last."""
         deadline = self._state.deadline
-        if deadline is None:
-            return await self._inbox.get()
+        left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+        is_turn = self._turn_s is not None and (left_s is None or self._turn_s < left_s)
         try:
-            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+            async with asyncio.timeout(self._turn_s if is_turn else left_s):
                 return await self._inbox.get()
         except TimeoutError:
-            return TimedOut(self._what_is_late())
+            return None if is_turn else TimedOut(self._what_is_late())
 
     def _what_is_late(self) -> Failure | None:
         run = self._run
@@ -336,6 +346,7 @@ class Supervisor:
         else:
             run.child = child
             self._guard.watch([child.pid])
+            offer_to_oom_killer(child.pid, REMUX_OOM_SCORE)
             run.queue = SendQueue(child.pid, port_of(parse_server(job.server)))
             self._waiter = asyncio.create_task(self._wait(run, child))
             self._looker = asyncio.create_task(self._look_on(run))
