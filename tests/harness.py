@@ -254,7 +254,8 @@ def _defaults(folder: Path, broker_port: int | None) -> dict[str, Any]:
         "telemetry": {"interval_s": 0.5},
         "log": {"level": "info"},
         "state_dir": f"{folder / 'state'}",
-        "ffmpeg": "ffmpeg",
+        # To try the agent with another ffmpeg than the one on the PATH, which the peers go on using.
+        "ffmpeg": os.environ.get("YIAGENT_TEST_FFMPEG", "ffmpeg"),
     }
 
 

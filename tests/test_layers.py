@@ -19,13 +19,14 @@ LAYERS = (
     # Pure: what is typed and what ffmpeg says, taken apart; the transition table. YAML.
     "urls progress machine document rules",
     # Pure: settings, commands, ffmpeg's command line and its messages.
-    "settings commands ffmpeg diagnosis",
+    "settings commands ffmpeg diagnosis flow",
     # Pure: the wire's JSON; YAML to settings.
     "payloads config",
     # Single things of the machine.
     "certificates guard lean memory network sendqueue service threads store vitals",
     # The child, the intent's file and its lock, the broker's connection.
-    "child intent lock broker knock",
+    "child intent lock broker knock narrator",
+    "installed",
     # The one who owns the child.
     "supervisor",
     # The one door.

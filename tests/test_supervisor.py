@@ -14,6 +14,7 @@ import pytest
 
 from yiagent.ffmpeg import Job
 from yiagent.guard import Guard
+from yiagent.installed import InstalledFfmpeg
 from yiagent.machine import Limits
 from yiagent.model import Audio, Channel, Level, Phase, ReasonCode, Transport
 from yiagent.redact import Redactor, Secret
@@ -54,7 +55,7 @@ class Stage:
         self.pids: list[int] = []
         self.news = asyncio.Event()
         self.supervisor = Supervisor(
-            ffmpeg=str(CHILDREN / child) if "/" not in child else child,
+            ffmpeg=InstalledFfmpeg(str(CHILDREN / child) if "/" not in child else child, self.journal),
             limits=Limits(start_timeout_s, stall_timeout_s),
             journal=self.journal,
             redactor=self.redactor,

@@ -16,6 +16,7 @@ from typing import Final, TextIO
 from yiagent import __version__
 from yiagent.agent import Agent, empty_snapshot
 from yiagent.guard import Guard
+from yiagent.installed import FfmpegUnusable, InstalledFfmpeg
 from yiagent.intent import Intent, IntentFile, IntentUnreadable
 from yiagent.lock import AlreadyRunning, state_folder
 from yiagent.machine import Limits
@@ -73,8 +74,9 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
     file = IntentFile(config.state_dir)
     intent = _load(file, journal)
     store = Store(empty_snapshot(config.stream.channel))
+    ffmpeg = InstalledFfmpeg(config.ffmpeg, journal)
     supervisor = Supervisor(
-        ffmpeg=config.ffmpeg,
+        ffmpeg=ffmpeg,
         limits=Limits(config.stream.start_timeout_s, config.stream.stall_timeout_s),
         journal=journal,
         redactor=redactor,
@@ -92,12 +94,12 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
         journal=journal,
         redactor=redactor,
     )
-    link = _link(config, store, journal, supervisor, agent)
+    link = _link(config, store, journal, ffmpeg, agent)
     tasks: list[asyncio.Task[None]] = []
     try:
         tasks.append(asyncio.create_task(supervisor.run(), name="supervisor"))
         agent.begin()
-        tasks.append(asyncio.create_task(supervisor.look_at_ffmpeg()))
+        tasks.append(asyncio.create_task(_look_at(ffmpeg, link)))
         tasks.append(asyncio.create_task(_sample(config, store, supervisor, journal), name="telemetry"))
         if link is not None:
             tasks.append(asyncio.create_task(_guarded("MQTT", link.run, journal), name="mqtt"))
@@ -117,7 +119,7 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
         guard.close()
 
 
-def _link(config: Config, store: Store, journal: Journal, supervisor: Supervisor, agent: Agent) -> MqttLink | None:
+def _link(config: Config, store: Store, journal: Journal, ffmpeg: InstalledFfmpeg, agent: Agent) -> MqttLink | None:
     if config.mqtt.host is None:
         journal.warning("mqtt.host is not set: no command can reach this agent; it does what stream.autostart says")
         return None
@@ -127,7 +129,7 @@ def _link(config: Config, store: Store, journal: Journal, supervisor: Supervisor
             device=config.device.id,
             name=config.device.name,
             agent=__version__,
-            ffmpeg=supervisor.ffmpeg_version,
+            ffmpeg=ffmpeg.version,
             python=platform.python_version(),
             machine=os.uname().machine,
             web=None,
@@ -141,6 +143,14 @@ def _link(config: Config, store: Store, journal: Journal, supervisor: Supervisor
         info=info,
         execute=agent.execute,
     )
+
+
+async def _look_at(ffmpeg: InstalledFfmpeg, link: MqttLink | None) -> None:
+    """Ask ffmpeg what it can do, so that the first start need not wait for it."""
+    with contextlib.suppress(FfmpegUnusable):
+        await ffmpeg.capabilities()
+    if link is not None:
+        link.news()
 
 
 async def _until(stop: asyncio.Event, supervisor: asyncio.Task[None]) -> None:

@@ -93,6 +93,10 @@ class MqttLink:
             self._journal.forget(self._news.set)
             self._stopped.set()
 
+    def news(self) -> None:
+        """There is something to look at anew: `info` may have changed."""
+        self._news.set()
+
     async def stop(self) -> None:
         """Publish `offline` where there is a connection, and end `run`."""
         self._stopping = True

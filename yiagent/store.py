@@ -25,8 +25,8 @@ FLOOD_PER_S: Final = 20.0
 
 Listener = Callable[[], None]
 
-# Counters, time stamps and positions differ from one repeat to the next; a three-digit status code tells two apart.
-_VARYING = re.compile(r"(?<!\d)(?:\d{1,2}|\d{4,})(?!\d)|0x[0-9a-fA-F]+")
+# Counters, time stamps and positions differ from one repeat to the next; a status code tells two complaints apart.
+_VARYING = re.compile(r"0x[0-9a-fA-F]+|(?<!failed: )(?<!returned )(?<!\d)\d+")
 
 
 class _Listeners:
@@ -157,7 +157,11 @@ class Journal(_Listeners):
         self._append(level, origin, message)
         self._repeats[key] = _Repeat(now, level, origin, message)
         while len(self._repeats) > MOST_REPEATING:
-            self._tell(self._repeats.popitem(last=False)[1])
+            _, oldest = self._repeats.popitem(last=False)
+            if self._allowed(now):
+                self._tell(oldest)
+            else:
+                self._flooded += oldest.count
 
     def tick(self) -> None:
         """Tell the counts that are due; called every few seconds."""

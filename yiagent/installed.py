@@ -1,0 +1,76 @@
+"""The ffmpeg that is installed: found, and asked what it can do, anew whenever another one takes its place."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from typing import Final
+
+from yiagent.child import run_to_end
+from yiagent.ffmpeg import Capabilities, capabilities_arguments, missing_message, parse_capabilities
+from yiagent.model import Failure, Reason, ReasonCode
+from yiagent.store import Journal
+
+# ffmpeg tells what it can do within a second even on a camera.
+ANSWER_TIMEOUT_S: Final = 5.0
+MOST_BYTES: Final = 1 << 20
+
+
+class FfmpegUnusable(Exception):
+    """ffmpeg cannot be run; `failure` says why."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.failure = Failure(Reason(ReasonCode.FFMPEG_MISSING, message), needs_person=True)
+
+
+class InstalledFfmpeg:
+    """`program` is a name on the PATH, or a path."""
+
+    def __init__(self, program: str, journal: Journal) -> None:
+        self.program = program
+        self._journal = journal
+        self._known: Capabilities | None = None
+        self._known_of: object = None
+        self._turn = asyncio.Lock()
+
+    @property
+    def version(self) -> str | None:
+        """Its version; None while none could be run."""
+        return self._known.version if self._known is not None else None
+
+    async def capabilities(self) -> Capabilities:
+        """What it can do, asked once for each file that stands there. Raises `FfmpegUnusable`."""
+        async with self._turn:
+            path = shutil.which(self.program)
+            try:
+                if path is None:
+                    raise FfmpegUnusable(missing_message(self.program))
+                status = os.stat(path)  # noqa: PTH116 - Path.stat() is refused here as slow, which stat(2) is not
+                identity = (path, status.st_mtime_ns, status.st_size, status.st_ino)
+                if self._known is None or identity != self._known_of:
+                    self._known, self._known_of = await self._ask(path), identity
+            except OSError as error:
+                self._known = None
+                raise cannot_start(self.program, error) from None
+            except FfmpegUnusable:
+                self._known = None
+                raise
+            return self._known
+
+    async def _ask(self, path: str) -> Capabilities:
+        command = [path, *capabilities_arguments()]
+        _, output = await run_to_end(command, timeout_s=ANSWER_TIMEOUT_S, most_bytes=MOST_BYTES)
+        capabilities = parse_capabilities(output)
+        if capabilities is not None:
+            return capabilities
+        self._journal.warning(f"{path} did not say which version it is; going on as with a current ffmpeg")
+        return Capabilities("unknown", "timeout")
+
+
+def cannot_start(program: str, error: OSError) -> FfmpegUnusable:
+    """The system's refusal to start it, in words."""
+    if isinstance(error, FileNotFoundError):
+        return FfmpegUnusable(missing_message(program))
+    return FfmpegUnusable(f"{program} cannot be started: {error.strerror}.")
