@@ -1,5 +1,6 @@
 """Loopback ports that stay free while the peer that owns them is away."""
 
+import os
 import random
 import socket
 from pathlib import Path
@@ -16,13 +17,23 @@ def free_port() -> int:
     It lies below the kernel's ephemeral range. A port from `bind(0)` would lie in it, and a client that knocks at such
     a port while its server is away can be given the same number for its own end: TCP then connects it to itself.
     """
-    candidates = [port for port in range(LOWEST_PORT, _first_ephemeral_port()) if port not in _given]
+    candidates = [port for port in _our_share(LOWEST_PORT, _first_ephemeral_port()) if port not in _given]
     random.shuffle(candidates)
     for port in candidates:
         if _is_free(port):
             _given.add(port)
             return port
     raise RuntimeError("no free port on loopback")
+
+
+def _our_share(first: int, end: int) -> range:
+    """The part of the ports that is this test process's own: two that look at once would find the same one free."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    # Even, so that a pair of ports lies in one share.
+    size = (end - first) // count & ~1
+    start = first + int(worker) * size
+    return range(start, start + size)
 
 
 def free_port_pair() -> tuple[int, int]:
