@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import stat
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 
 from tests.harness import AgentProcess, latest_state, wait_for_log_line, wait_for_state
 from tests.peers.broker import Broker, Listener
-from tests.peers.camera import LiveCamera
+from tests.peers.camera import REPOSITORY, LiveCamera
 from tests.peers.process import wait_until
 from tests.peers.rtmp import RtmpServer
 from yiagent.intent import FILE_NAME, Intent, IntentFile, IntentUnreadable, parse_intent, render_intent
@@ -25,6 +27,7 @@ from yiagent.redact import Secret
 DEVICE = "resume-test"
 PATIENCE_S = 40.0
 CHILDREN = Path(__file__).parent / "children"
+OTHER = Intent(stream=False, server="rtmp://127.0.0.1/other", key=Secret("another"), channel=Channel.HD)
 FULL = Intent(stream=True, server="rtmp://127.0.0.1/live", key=Secret("made-up-kéy"), channel=Channel.SD)
 
 
@@ -122,21 +125,30 @@ def test_a_failure_at_any_step_of_saving_leaves_the_old_wish(
     assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
 
 
+SAVE_FOR_EVER = """
+import sys
+from pathlib import Path
+from tests.test_resume import FULL, OTHER
+from yiagent.intent import IntentFile
+file = IntentFile(Path(sys.argv[1]))
+while True:
+    file.save(FULL)
+    file.save(OTHER)
+"""
+
+
 def test_a_killed_writer_leaves_old_or_new(tmp_path: Path) -> None:
     """A process killed while it saves over and over leaves one of its two wishes, whole, every time."""
     file = IntentFile(tmp_path)
-    other = Intent(stream=False, server="rtmp://127.0.0.1/other", key=Secret("another"), channel=Channel.HD)
-    for turn in range(20):
-        child = os.fork()
-        if child == 0:
-            while True:
-                file.save(FULL)
-                file.save(other)
-        wait_until(lambda: file.path.exists(), PATIENCE_S, "a first save")
-        time.sleep(turn * 0.001)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        assert file.load() in (FULL, other)
+    for turn in range(12):
+        file.path.unlink(missing_ok=True)
+        writer = subprocess.Popen([sys.executable, "-c", SAVE_FOR_EVER, f"{tmp_path}"], cwd=REPOSITORY)
+        wait_until(file.path.exists, PATIENCE_S, "a first save")
+        # Not waiting for anything: another moment to be killed at, in every turn.
+        time.sleep(turn * 0.0013)
+        writer.kill()
+        writer.wait()
+        assert file.load() in (FULL, OTHER)
 
 
 def test_the_file_is_private_and_its_folder_may_be_anything(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -92,17 +93,15 @@ def test_ffmpeg_is_ended_before_the_agent_and_both_before_others(
 
 def test_a_score_is_only_ever_raised() -> None:
     """The owner may have had a reason for a higher one; a process that is gone is no error."""
-    child = os.fork()
-    if child == 0:
-        signal.pause()
+    child = subprocess.Popen(["sleep", "600"])
     try:
-        offer_to_oom_killer(child, 500)
-        offer_to_oom_killer(child, 400)
-        assert score_of(child) == 500
+        offer_to_oom_killer(child.pid, 500)
+        offer_to_oom_killer(child.pid, 400)
+        assert score_of(child.pid) == 500
     finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    offer_to_oom_killer(child, 600)
+        child.kill()
+        child.wait()
+    offer_to_oom_killer(child.pid, 600)
 
 
 def test_the_kernel_counts_what_it_ended() -> None:

@@ -39,7 +39,6 @@ _COPIED_IN_VAIN: Final = frozenset(
     {"mp3", "pcm_alaw", "pcm_mulaw", "pcm_s16be", "pcm_s16le", "pcm_u8", "adpcm_swf", "nellymoser", "speex"}
 )
 _SIZE = re.compile(r"\b[1-9]\d{1,4}x[1-9]\d{1,4}\b")
-_FPS = re.compile(r"([\d.]+) (?:fps|tbr)\b")
 
 
 @dataclass(slots=True)
@@ -126,13 +125,14 @@ async def _look(ffmpeg: Ffmpeg, job: Job, plan: Plan) -> _Look:
 
 
 def _picture(message: Message) -> str:
-    """Size and rate of a `Stream #0:0: Video: …` line, such as `1280x720 15 fps`; "" for any other line."""
+    """The size in a `Stream #0:0: Video: …` line, such as `1280x720`; "" for any other line.
+
+    Not the frame rate: after so short a look ffmpeg guesses it (30 for a camera of 15 was seen).
+    """
     if not message.text.lstrip().startswith("Stream #0:") or " Video: " not in message.text:
         return ""
-    size, fps = _SIZE.search(message.text), _FPS.search(message.text)
-    # Past 100 it is the clock of a stream whose rate was not seen, not a rate.
-    rate = f"{float(fps.group(1)):g} fps" if fps is not None and float(fps.group(1)) <= 100 else ""
-    return " ".join(filter(None, [size.group() if size is not None else "", rate]))
+    size = _SIZE.search(message.text)
+    return size.group() if size is not None else ""
 
 
 async def _tell(what: str, audio: Audio, ffmpeg: Ffmpeg, look: _Look, findings: Findings) -> None:
