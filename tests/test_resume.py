@@ -200,6 +200,28 @@ def test_an_unusable_file_is_kept_aside_and_the_agent_starts_idle(
             assert json.loads(agent.intent_bytes() or b"")["stream"] == "ON"
 
 
+def test_an_off_after_an_unreadable_wish_is_kept(tmp_path: Path, any_broker: Broker) -> None:
+    """Idle in place of a lost wish is no wish: an OFF that changes nothing must still outlive a restart."""
+    config = {
+        "device": {"id": DEVICE},
+        "destination": {"server": "rtmp://127.0.0.1/live", "key": "made-up"},
+        "stream": {"autostart": True},
+    }
+    with Listener(any_broker.port, f"yiagent/{DEVICE}/#") as listener:
+        agent = AgentProcess(tmp_path, broker_port=any_broker.port, config=config)
+        agent.state_dir.mkdir()
+        agent.intent_file.write_bytes(b"damaged")
+        start = listener.position
+        with agent:
+            agent.wait_until_online(listener, after=start)
+            listener.publish(agent.topic("stream/set"), "OFF")
+            wait_until(lambda: agent.intent_bytes() is not None, PATIENCE_S, "a saved wish")
+            after = listener.position
+            agent.restart()
+            state = agent.wait_until_online(listener, after=after)
+            assert (state["stream"], state["phase"]) == ("OFF", "idle")
+
+
 def test_a_folder_that_cannot_be_written_is_told_and_the_stream_goes_on(
     tmp_path: Path, any_broker: Broker, any_camera: LiveCamera, any_server: RtmpServer
 ) -> None:

@@ -46,6 +46,7 @@ class Agent:
         *,
         config: Config,
         intent: Intent,
+        is_saved: bool,
         file: IntentFile,
         supervisor: Supervisor,
         store: Store,
@@ -54,7 +55,9 @@ class Agent:
     ) -> None:
         self._config = config
         self._intent = intent
-        self._saved: Intent | None = intent
+        # An intent that stands in for an unreadable file is on no disk yet: an OFF that changes nothing must be saved.
+        self._saved: Intent | None = intent if is_saved else None
+        self._failed_to_save = False
         self._file = file
         self._supervisor = supervisor
         self._store = store
@@ -148,13 +151,15 @@ class Agent:
             await asyncio.to_thread(self._file.save, intent)
         except OSError as error:
             self._saved = None
+            self._failed_to_save = True
             self._journal.error(
                 f"The wish could not be saved in {self._file.path.parent} ({error.strerror}): "
                 "it is carried out now, but will not survive a restart of the agent"
             )
         else:
-            if self._saved is None:
+            if self._failed_to_save:
                 self._journal.info("The wish is saved again")
+            self._failed_to_save = False
             self._saved = intent
 
     def _carry_out(self) -> None:

@@ -10,7 +10,9 @@ import platform
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, TextIO
 
 from yiagent import __version__
@@ -54,6 +56,12 @@ def run(config: Config) -> int:
     except AlreadyRunning:
         journal.error(f"Another yiagent runs with {config.state_dir}; give each camera a state_dir of its own")
         return 1
+    except Exception as error:
+        # Through the journal, so that no secret stands in a traceback; the service manager starts the agent again.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__}: {error} ({place.name}, line {place.lineno})"
+        journal.error(f"An error in yiagent itself ended it: {what}")
+        return 1
     return 0
 
 
@@ -72,7 +80,7 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
     except OSError as error:
         journal.warning(f"No /bin/sh ({error.strerror}): if this agent is killed, its ffmpeg may go on")
     file = IntentFile(config.state_dir)
-    intent = _load(file, journal)
+    intent, is_saved = _load(file, journal)
     store = Store(empty_snapshot(config.stream.channel))
     ffmpeg = InstalledFfmpeg(config.ffmpeg, journal)
     supervisor = Supervisor(
@@ -88,6 +96,7 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
     agent = Agent(
         config=config,
         intent=intent,
+        is_saved=is_saved,
         file=file,
         supervisor=supervisor,
         store=store,
@@ -100,7 +109,8 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
         tasks.append(asyncio.create_task(supervisor.run(), name="supervisor"))
         agent.begin()
         tasks.append(asyncio.create_task(_look_at(ffmpeg, link)))
-        tasks.append(asyncio.create_task(_sample(config, store, supervisor, journal), name="telemetry"))
+        sample = partial(_sample, config, store, supervisor, journal)
+        tasks.append(asyncio.create_task(_guarded("Telemetry", sample, journal), name="telemetry"))
         if link is not None:
             tasks.append(asyncio.create_task(_guarded("MQTT", link.run, journal), name="mqtt"))
         manager.ready()
@@ -205,9 +215,10 @@ async def _sample(config: Config, store: Store, supervisor: Supervisor, journal:
         await asyncio.sleep(due - time.monotonic())
 
 
-def _load(file: IntentFile, journal: Journal) -> Intent:
+def _load(file: IntentFile, journal: Journal) -> tuple[Intent, bool]:
+    """The owner's intent, and whether it is what stands on the disk."""
     try:
-        return file.load()
+        return file.load(), True
     except IntentUnreadable as problem:
         aside = file.set_aside()
         where = f"kept as {aside.name}" if aside is not None else "it could not be renamed and stays where it is"
@@ -215,7 +226,7 @@ def _load(file: IntentFile, journal: Journal) -> Intent:
             f"The saved wish in {file.path} cannot be used: {problem}; {where}. "
             "Starting idle: send server, key and ON again"
         )
-        return Intent(stream=False)
+        return Intent(stream=False), False
 
 
 class _Console:

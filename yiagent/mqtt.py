@@ -125,6 +125,7 @@ class MqttLink:
                 accepted = True
                 self._connected(connection)
                 pump = asyncio.create_task(self._pump(connection))
+                pump.add_done_callback(self._pump_ended)
                 closed = await self._serve(connection)
             return closed, accepted
         finally:
@@ -237,6 +238,11 @@ class MqttLink:
                 connection.publish_loosely(self._topics.log, log_json(line))
                 self._log_sent = log.sent
             await self._sleep(log.wait_s)
+
+    def _pump_ended(self, pump: asyncio.Task[None]) -> None:
+        """Without it the agent would be online and tell nothing: a bug in it costs the connection, not the truth."""
+        if not pump.cancelled() and (error := pump.exception()) is not None:
+            self._inbox.put(Closed(Ended.LOST, f"an error in yiagent itself ({type(error).__name__}: {error})"))
 
     async def _sleep(self, longest_s: float | None) -> None:
         try:
