@@ -6,7 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
-from yiagent.flow import FAST_AFTER_LOOKS, HEADER_BYTES, SLOW_AFTER_S, FlowMeter
+from yiagent.flow import (
+    FAST_AFTER_LOOKS,
+    HEADER_BYTES,
+    PACE_WINDOW_S,
+    SLOW_AFTER_S,
+    SLOW_WINDOWS,
+    FlowMeter,
+)
 from yiagent.model import Progress
 
 PERIOD_S = 0.5
@@ -40,6 +47,23 @@ def test_a_header_is_not_media(queued: int | None) -> None:
     meter, moved = run(20, lambda n: min(n * 378, HEADER_BYTES), lambda n: n * STEP_FRAMES, lambda n: queued)
     assert not any(moved)
     assert not meter.flowed
+
+
+def pace(seconds: int, media_s: Callable[[int], float]) -> FlowMeter:
+    """The meter after looks at a run whose queue cannot be seen, one a second."""
+    meter = FlowMeter()
+    for n in range(1, seconds + 1):
+        meter.look(Progress(n * 16, n * 2 * STEP_BYTES, None, None, 0, media_s(n)), None, float(n))
+    return meter
+
+
+def test_where_no_queue_can_be_seen_the_pace_tells_a_slow_uplink() -> None:
+    """Half the media a second for ten seconds is slow; the pace of a live camera is not, nor is standing still."""
+    assert pace(int(PACE_WINDOW_S * SLOW_WINDOWS) + 1, lambda n: n * 0.5).is_slow
+    assert not pace(int(PACE_WINDOW_S * SLOW_WINDOWS), lambda n: n * 0.5).is_slow
+    assert not pace(60, lambda n: float(n)).is_slow
+    assert not pace(60, lambda n: float(min(n, 20))).is_slow
+    assert not pace(60, lambda n: n * 0.5 if n < 30 else 15.0 + n - 30).is_slow
 
 
 @pytest.mark.parametrize("queued", [0, None])

@@ -10,12 +10,21 @@ from hypothesis import strategies as st
 
 from yiagent.machine import (
     AWAY_RETRY_S,
+    BLOCKED_STEP_S,
     FAILED_RETRY_S,
+    FIRST_STEP_UP_AFTER_OOM_S,
+    FIRST_STEP_UP_S,
     HEALTHY_RUN_S,
+    HELD_S,
     KILL_STEP_S,
+    LEAST_WAIT_S,
     LONGEST_BACKOFF_S,
+    MOST_DOUBLINGS,
     MOST_RELAUNCHES,
+    NOT_CARRIED,
     STALL_NOTICE_S,
+    STEADY_RUN_S,
+    STEP_DOWN_AFTER_S,
     TABLE,
     UPLINK_SLOW,
     Effects,
@@ -40,6 +49,7 @@ from yiagent.model import Failure, Phase, Reason, ReasonCode
 LIMITS = Limits(start_timeout_s=30, stall_timeout_s=10)
 CLOSED = Failure(Reason(ReasonCode.SINK_CLOSED, "The server closed the connection."))
 REFUSED = Failure(Reason(ReasonCode.SINK_REJECTED, "The server refused the stream."), needs_person=True)
+OUT_OF_MEMORY = Failure(Reason(ReasonCode.OUT_OF_MEMORY, "This machine ran out of memory."))
 NO_KEY = Reason(ReasonCode.NOT_CONFIGURED, "No stream key is set.")
 EVENTS = (Wanted, Pressed, Flowing, Knocked, Uplink, Unsuited, Exited, TimedOut)
 WITH_CHILD = {Phase.STARTING, Phase.STREAMING, Phase.STALLED, Phase.STOPPING}
@@ -159,6 +169,35 @@ def test_back_off_grows_to_its_bound_and_never_ends() -> None:
     assert waits == [1, 2, 4, 8, LONGEST_BACKOFF_S, LONGEST_BACKOFF_S, LONGEST_BACKOFF_S]
 
 
+def test_the_back_off_is_from_launch_to_launch() -> None:
+    """A launch that hung was wait enough: the peer may be back, so the next one follows at once."""
+    bench = Bench().feed(Wanted(1))
+    for _ in range(5):
+        bench.time_out(TimedOut(CLOSED)).feed(Exited(CLOSED))
+        assert (bench.state.phase, bench.wait_s) == (Phase.BACKING_OFF, LEAST_WAIT_S)
+        bench.time_out()
+    bench.feed(Exited(CLOSED))
+    assert bench.wait_s == LONGEST_BACKOFF_S
+
+
+def test_a_run_that_was_steady_does_not_lengthen_the_back_off() -> None:
+    """A server that closes every twenty seconds has each launch answered: no wait grows."""
+    bench = Bench().feed(Wanted(1))
+    for attempt in range(1, 8):
+        bench.feed(Flowing()).after(STEADY_RUN_S).feed(Exited(CLOSED))
+        assert (bench.state.phase, bench.state.attempt, bench.wait_s) == (Phase.BACKING_OFF, attempt, LEAST_WAIT_S)
+        bench.time_out()
+
+
+def test_an_absence_does_not_lengthen_the_back_off() -> None:
+    """The launches that found a peer away were doomed; when it is back the first wait is the shortest again."""
+    bench = Bench().feed(Wanted(1))
+    for _ in range(3):
+        bench.feed(Exited(CLOSED)).time_out()
+    bench.feed(Exited(CLOSED), Knocked(1, CLOSED), Knocked(1, None), Exited(CLOSED))
+    assert bench.wait_s == 1
+
+
 def test_an_absent_peer_is_waited_for_and_no_launch_is_wasted() -> None:
     """While a knock fails nothing is launched; the moment both answer, it is."""
     bench = Bench().feed(Wanted(1), Exited(CLOSED), Knocked(1, CLOSED))
@@ -198,6 +237,7 @@ def test_a_stall_is_told_first_and_ended_at_the_limit() -> None:
     assert bench.wait_s == LIMITS.stall_timeout_s - STALL_NOTICE_S
     bench.time_out()
     assert (bench.state.phase, bench.effects) == (Phase.STOPPING, (Send(Signal.TERM),))
+    assert bench.wait_s == BLOCKED_STEP_S, "it is blocked: no time for a good-bye that nobody takes"
     bench.feed(Exited(CLOSED))
     assert bench.state.phase is Phase.BACKING_OFF
     assert bench.state.reason is not None
@@ -253,9 +293,130 @@ def test_an_unsuited_child_is_replaced() -> None:
     assert bench.feed(Exited(CLOSED)).effects == (Launch(1),)
 
 
-failures = st.sampled_from([CLOSED, REFUSED])
+# --- channel: auto: job 1 is HD, job 2 is SD --------------------------------------------------------------------------
+
+AUTO = Wanted(1, lesser=2)
+
+
+def flow(bench: Bench, seconds: float) -> Bench:
+    """Media for so long, reported as often as it takes for nothing to be called a stall."""
+    for _ in range(int(seconds)):
+        bench.after(1).feed(Flowing())
+        if bench.state.phase is not Phase.STREAMING:
+            break
+    return bench
+
+
+def stepped_down() -> Bench:
+    """HD was not carried, SD flows."""
+    bench = flow(Bench().feed(AUTO, Flowing()), 5).feed(Uplink(slow=True))
+    flow(bench, STEP_DOWN_AFTER_S)
+    return bench.feed(Exited(CLOSED), Flowing())
+
+
+def test_an_uplink_that_does_not_carry_hd_gets_sd() -> None:
+    """Ten seconds of a slow uplink that still takes a part of it; the reason stays until SD flows."""
+    bench = flow(Bench().feed(AUTO, Flowing()), 5).feed(Uplink(slow=True))
+    assert bench.state.running == 1
+    flow(bench, STEP_DOWN_AFTER_S - 1)
+    assert (bench.state.phase, bench.state.reason) == (Phase.STREAMING, UPLINK_SLOW)
+    flow(bench, 1)
+    assert (bench.state.phase, bench.state.reason, bench.effects) == (
+        Phase.STOPPING,
+        NOT_CARRIED,
+        (Send(Signal.TERM),),
+    )
+    bench.feed(Exited(CLOSED))
+    assert (bench.state.phase, bench.state.reason, bench.effects) == (Phase.STARTING, NOT_CARRIED, (Launch(2),))
+    bench.feed(Flowing())
+    assert (bench.state.phase, bench.state.reason) == (Phase.STREAMING, None)
+
+
+def test_a_frozen_server_is_no_matter_of_bit_rate() -> None:
+    """It is slow for the seconds until it is stalled; HD is launched again."""
+    bench = flow(Bench().feed(AUTO, Flowing()), 5).feed(Uplink(slow=True)).time_out().time_out().feed(Exited(CLOSED))
+    assert bench.time_out().effects == (Launch(1),)
+
+
+def test_without_a_choice_a_slow_uplink_is_only_told() -> None:
+    """`hd` or `sd` as the owner's own wish: never changed."""
+    bench = flow(Bench().feed(Wanted(1), Flowing()).feed(Uplink(slow=True)), 100)
+    assert (bench.state.phase, bench.state.reason) == (Phase.STREAMING, UPLINK_SLOW)
+    assert Bench().feed(Wanted(1), Exited(OUT_OF_MEMORY)).state.phase is Phase.BACKING_OFF
+
+
+def test_memory_that_ran_out_gets_sd_at_once() -> None:
+    """No back-off: SD needs less. HD waits longer than after a slow uplink: another process might die for it."""
+    bench = Bench().feed(AUTO, Flowing(), Exited(OUT_OF_MEMORY))
+    assert (bench.effects, bench.state.reason) == ((Launch(2),), OUT_OF_MEMORY.reason)
+    assert bench.state.better_at - bench.now == FIRST_STEP_UP_AFTER_OOM_S
+    bench.feed(Exited(OUT_OF_MEMORY))
+    assert bench.state.phase is Phase.BACKING_OFF, "nothing lesser is left"
+    assert bench.time_out().effects == (Launch(2),)
+
+
+def test_hd_is_tried_again_after_a_growing_time() -> None:
+    """One minute, two, four, up to about an hour, while it is not carried."""
+    bench = stepped_down()
+    waits = []
+    for _ in range(MOST_DOUBLINGS + 2):
+        waits.append(bench.state.better_at)
+        waits[-1] -= bench.now
+        flow(bench, 5000)
+        assert (bench.state.phase, bench.state.reason) == (Phase.STOPPING, None)
+        bench.feed(Exited(CLOSED))
+        assert bench.effects == (Launch(1),)
+        flow(bench.feed(Flowing(), Uplink(slow=True)), STEP_DOWN_AFTER_S).feed(Exited(CLOSED))
+        assert bench.effects == (Launch(2),)
+        bench.feed(Flowing())
+    expected = [FIRST_STEP_UP_S * 2**n for n in range(MOST_DOUBLINGS + 1)]
+    assert waits == [*expected, expected[-1]]
+
+
+def test_a_slow_sd_does_not_ask_for_hd() -> None:
+    """What does not carry SD carries HD even less."""
+    bench = flow(stepped_down().feed(Uplink(slow=True)), 500)
+    assert (bench.state.phase, bench.state.running) == (Phase.STREAMING, 2)
+    assert flow(bench.feed(Uplink(slow=False)), 1).state.phase is Phase.STOPPING
+
+
+@pytest.mark.parametrize("end", [Exited(REFUSED), Exited(CLOSED), Exited(OUT_OF_MEMORY), TimedOut(CLOSED)])
+def test_a_trial_of_hd_that_fails_returns_to_sd_at_once(end: Exited | TimedOut) -> None:
+    """Whatever ended it: SD was carried a moment ago."""
+    bench = flow(stepped_down(), 100).feed(Exited(CLOSED))
+    assert (bench.state.trying, bench.effects) == (True, (Launch(1),))
+    bench.feed(end)
+    if isinstance(end, TimedOut):
+        bench.feed(Exited(CLOSED))
+    assert bench.effects == (Launch(2),)
+    assert bench.state.in_vain == 2
+
+
+def test_hd_that_held_is_no_longer_on_trial() -> None:
+    """After a minute its end is like any other; after ten the next wait is the shortest again."""
+    bench = flow(stepped_down(), 100).feed(Exited(CLOSED))
+    flow(bench.feed(Flowing()), HEALTHY_RUN_S)
+    assert (bench.state.running, bench.state.trying, bench.state.in_vain) == (1, False, 1)
+    flow(bench, HELD_S)
+    assert bench.state.in_vain == 0
+
+
+def test_the_owners_word_gives_hd_its_chance() -> None:
+    """A restart, and another wish, begin with a clean record; the same wish again changes nothing."""
+    bench = stepped_down()
+    assert bench.feed(AUTO).effects == ()
+    assert stepped_down().feed(Pressed(), Exited(CLOSED)).effects == (Launch(1),)
+    assert stepped_down().feed(Wanted(3, lesser=4), Exited(CLOSED)).effects == (Launch(3),)
+    assert stepped_down().feed(Wanted(2)).effects == (), "SD itself, which runs already"
+    assert stepped_down().feed(Wanted(1), Exited(CLOSED)).effects == (Launch(1),)
+
+
+# --- any history ------------------------------------------------------------------------------------------------------
+
+failures = st.sampled_from([CLOSED, REFUSED, OUT_OF_MEMORY])
 events: st.SearchStrategy[Event] = st.one_of(
     st.builds(Wanted, st.one_of(st.none(), st.integers(1, 3))),
+    st.builds(Wanted, st.integers(1, 3), st.none(), st.integers(4, 5)),
     st.just(Wanted(None, NO_KEY)),
     st.just(Pressed()),
     st.just(Flowing()),
@@ -285,12 +446,13 @@ def test_from_any_history(history: list[tuple[Event, float]]) -> None:
             if isinstance(effect, Launch):
                 children += 1
                 assert state.phase is Phase.STARTING
-                assert effect.job == state.running == state.job
+                assert effect.job == state.running == state.target
             else:
                 assert children == 1, "a signal for nobody"
         assert children in (0, 1)
         assert (state.phase in WITH_CHILD) == (children == 1) == (state.running is not None)
         assert (state.phase is Phase.IDLE) == (state.deadline is None), "no way out"
+        assert state.lesser is not None or not (state.stepped_down or state.trying)
         if state.deadline is not None and state.phase is not before.phase:
             assert state.deadline > now
         if state.phase is Phase.STREAMING and before.phase is not Phase.STREAMING:

@@ -127,8 +127,8 @@ speed=1.0x
 progress=end
 """
 READ = [
-    Progress(frames=0, total_bytes=378, fps=0.0, speed=None, dropped_frames=0),
-    Progress(frames=113, total_bytes=547871, fps=20.35, speed=1.07, dropped_frames=3),
+    Progress(frames=0, total_bytes=378, fps=0.0, speed=None, dropped_frames=0, media_s=0.023),
+    Progress(frames=113, total_bytes=547871, fps=20.35, speed=1.07, dropped_frames=3, media_s=5.952),
     Progress(frames=115, total_bytes=560000, fps=None, speed=None, dropped_frames=0),
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -173,6 +174,42 @@ def test_media_that_stands_still_is_a_stall() -> None:
     stage = play("stands_still.py", act)
     assert stage.phases[:5] == [Phase.STARTING, Phase.STREAMING, Phase.STALLED, Phase.STOPPING, Phase.BACKING_OFF]
     assert stage.reasons[0] is ReasonCode.STALLED
+
+
+def test_a_child_that_was_stopped_is_named_and_replaced() -> None:
+    """Neither camera nor server is to blame when somebody stopped ffmpeg; KILL ends what takes no TERM."""
+
+    async def act(stage: Stage) -> None:
+        stage.supervisor.want(job())
+        await stage.until_phase(Phase.STREAMING)
+        os.kill(stage.pids[0], signal.SIGSTOP)
+        await stage.until_phase(Phase.STALLED)
+        assert stage.supervisor.state.reason is not None
+        assert "SIGSTOP" in stage.supervisor.state.reason.message
+        await stage.until(lambda: len(stage.pids) == 2)
+        await stage.until_phase(Phase.STREAMING)
+
+    play("streams.py", act)
+
+
+def test_wishes_that_come_faster_than_they_are_carried_out() -> None:
+    """Back and forth between two targets a hundred times at once: the last one runs, and an equal one is the same."""
+
+    async def act(stage: Stage) -> None:
+        first, second = job(), job(channel=Channel.SD)
+        for _ in range(100):
+            stage.supervisor.want(first, lesser=second)
+            stage.supervisor.want(second)
+        await stage.until_phase(Phase.STREAMING)
+        assert stage.supervisor.active_channel is Channel.SD
+        launched = len(stage.pids)
+        stage.supervisor.want(replace(second))
+        stage.supervisor.press()
+        await stage.until(lambda: len(stage.pids) == launched + 1)
+        await stage.until_phase(Phase.STREAMING)
+        assert stage.supervisor.active_channel is Channel.SD
+
+    play("streams.py", act)
 
 
 def test_frames_alone_are_not_streaming() -> None:

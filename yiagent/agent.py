@@ -171,14 +171,24 @@ class Agent:
         elif self._key is None:
             self._supervisor.want(None, _NO_KEY)
         else:
-            self._supervisor.want(self._job(self._server, self._key))
+            better, lesser = self._channels
+            self._supervisor.want(
+                self._job(better, self._server, self._key),
+                lesser=self._job(lesser, self._server, self._key) if lesser is not None else None,
+            )
         self.refresh()
 
-    def _job(self, server: str, key: Secret) -> Job:
+    @property
+    def _channels(self) -> tuple[Channel, Channel | None]:
+        """What is to be streamed, and what instead where that is not carried."""
+        if self._channel is not Channel.AUTO:
+            return self._channel, None
+        if not self._has(Channel.HD):
+            return Channel.SD, None
+        return Channel.HD, Channel.SD if self._has(Channel.SD) else None
+
+    def _job(self, channel: Channel, server: str, key: Secret) -> Job:
         config = self._config
-        channel = self._channel
-        if channel is Channel.AUTO:
-            channel = Channel.HD if config.source.hd is not None else Channel.SD
         source = config.source.url(channel)
         assert source is not None
         return Job(

@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 from yiagent.model import Progress
@@ -86,6 +87,16 @@ class _Process:
         """Signal the whole process group; one that is gone already is no error."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process stands still because it was told to (SIGSTOP), as far as this kernel tells."""
+    try:
+        # The state follows the program's name, which is in brackets and may hold any character (proc(5)).
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state == "T"
 
 
 class Child:

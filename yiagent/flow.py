@@ -15,6 +15,11 @@ COUNTING_ERROR: Final = 0.08
 SLOW_AFTER_S: Final = 3.0
 # And one that was empty at so many looks in a row is none any more.
 FAST_AFTER_LOOKS: Final = 4
+# Where the queue cannot be seen, ffmpeg's own pace has to do: once its buffers are full, it writes no faster than the
+# server takes. Measured over so many seconds at a time; media that stands still altogether is a stall, not slow.
+PACE_WINDOW_S: Final = 5.0
+SLOW_PACE: Final = 0.8
+SLOW_WINDOWS: Final = 2
 
 
 class FlowMeter:
@@ -29,6 +34,8 @@ class FlowMeter:
         self._empty_looks = 0
         self._flowed = False
         self._slow = False
+        self._pace_from: tuple[float, float] | None = None
+        self._slow_windows = 0
 
     @property
     def flowed(self) -> bool:
@@ -54,7 +61,10 @@ class FlowMeter:
         generated sound track; with a full one they only wait their turn.
         """
         self._queued = queued
-        self._judge_speed(now)
+        if queued is None:
+            self._judge_pace(progress.media_s, now)
+        else:
+            self._judge_queue(now)
         written = progress.total_bytes
         taken = written - (queued or 0)
         is_moving = taken - self._taken > max(0, written - self._written) * COUNTING_ERROR
@@ -66,7 +76,18 @@ class FlowMeter:
         self._flowed = not is_first
         return self._flowed
 
-    def _judge_speed(self, now: float) -> None:
+    def _judge_pace(self, media_s: float | None, now: float) -> None:
+        if media_s is None or self._pace_from is None:
+            self._pace_from = (now, media_s) if media_s is not None else None
+            return
+        since, media_then_s = self._pace_from
+        if now - since >= PACE_WINDOW_S:
+            pace = (media_s - media_then_s) / (now - since)
+            self._slow_windows = self._slow_windows + 1 if 0 < pace < SLOW_PACE else 0
+            self._slow = self._slow_windows >= SLOW_WINDOWS
+            self._pace_from = (now, media_s)
+
+    def _judge_queue(self, now: float) -> None:
         if self._queued:
             self._empty_looks = 0
             if self._queued_since is None:

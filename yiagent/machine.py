@@ -24,8 +24,14 @@ from yiagent.model import Failure, Phase, Reason, ReasonCode
 
 # A blocked ffmpeg ignores one SIGTERM and ends at the second; what ignores that too is killed. Each gets this long.
 KILL_STEP_S: Final = 3.0
+# One that is blocked for certain needs no time to say good-bye to a server that takes nothing.
+BLOCKED_STEP_S: Final = 1.0
 # A run this long proves the line: its end is the server's or the network's whim, and the next try begins at once.
 HEALTHY_RUN_S: Final = 60.0
+# And one this long was no failed launch: its end does not lengthen the back-off.
+STEADY_RUN_S: Final = 10.0
+# From one launch to the next: one that hung for a minute was wait enough, and the peer may have come back meanwhile.
+LEAST_WAIT_S: Final = 0.5
 FIRST_BACKOFF_S: Final = 1.0
 LONGEST_BACKOFF_S: Final = 15.0
 # What only a person can mend is still tried now and then: keys get re-enabled, cameras rebooted.
@@ -38,10 +44,24 @@ STALL_NOTICE_S: Final = 5.0
 # A camera that shows other codecs at every look would otherwise be relaunched for ever without a wait.
 MOST_RELAUNCHES: Final = 3
 
+# `channel: auto`. A frozen server is slow too, for the seconds until it is known to be frozen: that is no matter of bit
+# rate, so what is slow must have gone on carrying a part of it for this long.
+STEP_DOWN_AFTER_S: Final = 10.0
+# How long the lesser job runs before the better one is tried again: an uplink may be busy for a minute; memory that ran
+# out will do so again, and at the worst another process is killed for it. Doubled by each try in vain, so often.
+FIRST_STEP_UP_S: Final = 60.0
+FIRST_STEP_UP_AFTER_OOM_S: Final = 600.0
+MOST_DOUBLINGS: Final = 6
+# The better job has proved itself when it has run for this long without a break; then the wait is the first one again.
+HELD_S: Final = 600.0
+
 UPLINK_SLOW: Final = Reason(
     ReasonCode.UPLINK_SLOW,
     "The connection to the server does not carry the camera's bit rate: what it sends queues up here."
     " The SD channel needs less.",
+)
+NOT_CARRIED: Final = Reason(
+    ReasonCode.UPLINK_SLOW, "The connection to the server does not carry HD. Changing to the SD channel."
 )
 STALLED: Final = Reason(ReasonCode.STALLED, "No more video reached the server, though nothing had reported an error.")
 
@@ -61,11 +81,13 @@ class Wanted:
     """The owner's wish as it now is.
 
     `job` tells one target (server, key, channel) from the next by a number; None: nothing is to run. `obstacle`: why
-    nothing can be run although the owner wants it (no server is set, say); then `job` is None.
+    nothing can be run although the owner wants it (no server is set, say); then `job` is None. `lesser`: the job to
+    fall back to where uplink or memory do not carry `job`; None: there is no such choice.
     """
 
     job: int | None
     obstacle: Reason | None = None
+    lesser: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +189,12 @@ class Limits:
 class State:
     """Where the machine stands.
 
-    `job` is what is wanted, `running` what the child was launched for (None: there is no child). `deadline` is
-    monotonic seconds. `flowing_since`: when this child's media began to flow. `failure`: the last one.
+    `job` is what is wanted, `lesser` what does instead, `running` what the child was launched for (None: there is no
+    child). Times are monotonic seconds. `flowing_since`: when this child's media began to flow; `slow_since`: since
+    when it queues up. `failure`: the last one. `failed_launches`: in a row, although the peers answered.
+
+    `stepped_down`: the lesser job is launched, until `better_at`; `trying`: the better one is on trial; `in_vain`: how
+    often it was not carried since it last proved itself.
     """
 
     phase: Phase = Phase.IDLE
@@ -177,12 +203,29 @@ class State:
     deadline: float | None = None
     attempt: int = 0
     failure: Failure | None = None
+    launched_at: float = 0.0
+    failed_launches: int = 0
     flowing_since: float | None = None
+    slow_since: float | None = None
     signals_sent: int = 0
     relaunches: int = 0
-    slow: bool = False
     away: bool = False
     after: After = After.IDLE
+    lesser: int | None = None
+    stepped_down: bool = False
+    better_at: float = 0.0
+    trying: bool = False
+    in_vain: int = 0
+
+    @property
+    def target(self) -> int | None:
+        """The job that the next launch is for."""
+        return self.lesser if self.stepped_down else self.job
+
+    @property
+    def slow(self) -> bool:
+        """Whether the way to the server does not carry what is sent."""
+        return self.slow_since is not None
 
     @property
     def reason(self) -> Reason | None:
@@ -208,16 +251,17 @@ def _ignore(state: State, event: Event, now: float, limits: Limits) -> Step:
 
 
 def _launch(state: State, now: float, limits: Limits) -> Step:
-    job = state.job
+    job = state.target
     assert job is not None
     state = replace(
         state,
         phase=Phase.STARTING,
         running=job,
         deadline=now + limits.start_timeout_s,
+        launched_at=now,
         flowing_since=None,
+        slow_since=None,
         signals_sent=0,
-        slow=False,
         away=False,
     )
     return state, (Launch(job),)
@@ -227,35 +271,73 @@ def _idle(state: State) -> Step:
     return State(), ()
 
 
-def _stop(state: State, now: float, after: After) -> Step:
-    state = replace(state, phase=Phase.STOPPING, deadline=now + KILL_STEP_S, signals_sent=1, after=after)
+def _stop(state: State, now: float, after: After, failure: Failure | None, *, blocked: bool = False) -> Step:
+    deadline = now + (BLOCKED_STEP_S if blocked else KILL_STEP_S)
+    state = replace(state, phase=Phase.STOPPING, deadline=deadline, signals_sent=1, after=after, failure=failure)
     return state, (Send(Signal.TERM),)
 
 
 def _fail(state: State, failure: Failure, now: float, limits: Limits) -> Step:
     """No child is left, and it was not by wish: wait, then try again."""
-    exponent = min(state.attempt, 16)
-    attempt = state.attempt + 1
-    state = replace(state, running=None, failure=failure, flowing_since=None, relaunches=0, slow=False, attempt=attempt)
+    exponent = min(state.failed_launches, 16)
+    state = replace(
+        state,
+        running=None,
+        failure=failure,
+        flowing_since=None,
+        slow_since=None,
+        relaunches=0,
+        attempt=state.attempt + 1,
+        failed_launches=state.failed_launches + 1,
+    )
     if failure.needs_person:
         return replace(state, phase=Phase.FAILED, deadline=now + FAILED_RETRY_S * limits.jitter), ()
-    wait_s = min(FIRST_BACKOFF_S * 2.0**exponent, LONGEST_BACKOFF_S) * limits.jitter
-    return replace(state, phase=Phase.BACKING_OFF, deadline=now + wait_s), ()
+    due = state.launched_at + min(FIRST_BACKOFF_S * 2.0**exponent, LONGEST_BACKOFF_S) * limits.jitter
+    return replace(state, phase=Phase.BACKING_OFF, deadline=max(due, now + LEAST_WAIT_S * limits.jitter)), ()
 
 
 def _retry(state: State, failure: Failure, now: float, limits: Limits) -> Step:
     """A child ended by itself or had to be ended: at once again after a healthy run, else on the back-off."""
-    healthy = state.flowing_since is not None and now - state.flowing_since >= HEALTHY_RUN_S
-    if not healthy:
-        return _fail(state, failure, now, limits)
-    return _launch(replace(state, running=None, attempt=0, failure=failure), now, limits)
+    ran_s = now - state.flowing_since if state.flowing_since is not None else 0.0
+    if ran_s >= STEADY_RUN_S:
+        state = replace(state, failed_launches=0)
+    was_trying = state.trying
+    if was_trying:
+        state = _step_down(state, FIRST_STEP_UP_S, now)
+    if was_trying or ran_s >= HEALTHY_RUN_S:
+        return _launch(replace(state, running=None, attempt=state.attempt + 1, failure=failure), now, limits)
+    return _fail(state, failure, now, limits)
 
 
 def _wish(state: State, event: Wanted) -> State:
     """The wish taken over; a new target starts with a clean record, since the old failures were the old target's."""
-    if event.job == state.job:
+    if _is_same(state, event):
         return state
-    return replace(state, job=event.job, attempt=0, relaunches=0)
+    return replace(
+        state,
+        job=event.job,
+        lesser=event.lesser,
+        attempt=0,
+        failed_launches=0,
+        relaunches=0,
+        stepped_down=False,
+        trying=False,
+        in_vain=0,
+    )
+
+
+def _is_same(state: State, event: Wanted) -> bool:
+    return (event.job, event.lesser) == (state.job, state.lesser)
+
+
+def _step_down(state: State, first_wait_s: float, now: float) -> State:
+    """From now on the lesser job, and the better one again after a time that grows with each try in vain."""
+    wait_s = first_wait_s * 2.0 ** min(state.in_vain, MOST_DOUBLINGS)
+    return replace(state, stepped_down=True, trying=False, better_at=now + wait_s, in_vain=state.in_vain + 1)
+
+
+def _can_step_down(state: State) -> bool:
+    return state.lesser is not None and not state.stepped_down
 
 
 def _obstructed(state: State, obstacle: Reason, now: float, limits: Limits) -> Step:
@@ -268,7 +350,7 @@ def _wanted_without_child(state: State, event: Event, now: float, limits: Limits
         return _obstructed(_wish(state, event), event.obstacle, now, limits)
     if event.job is None:
         return _idle(state)
-    if event.job == state.job and state.phase is Phase.BACKING_OFF:
+    if _is_same(state, event) and state.phase is Phase.BACKING_OFF:
         return state, ()
     # In `failed` any command is worth a try: the owner may just have mended what was wrong.
     return _launch(_wish(state, event), now, limits)
@@ -277,33 +359,37 @@ def _wanted_without_child(state: State, event: Event, now: float, limits: Limits
 def _wanted_with_child(state: State, event: Event, now: float, limits: Limits) -> Step:
     assert isinstance(event, Wanted)
     obstacle = Failure(event.obstacle, needs_person=True) if event.obstacle is not None else None
-    unchanged = event.job == state.running
     state = _wish(state, event)
     if obstacle is not None:
-        return _stop(replace(state, failure=obstacle), now, After.RETRY)
+        return _stop(state, now, After.RETRY, obstacle)
     if event.job is None:
-        return _stop(replace(state, failure=None), now, After.IDLE)
-    return (state, ()) if unchanged else _stop(state, now, After.LAUNCH)
+        return _stop(state, now, After.IDLE, None)
+    return (state, ()) if state.target == state.running else _stop(state, now, After.LAUNCH, None)
 
 
 def _wanted_while_stopping(state: State, event: Event, now: float, limits: Limits) -> Step:
     """The child is on its way out and stays so; the wish only decides what follows."""
     assert isinstance(event, Wanted)
-    changed = event.job != state.job
+    changed = not _is_same(state, event)
     state = _wish(state, event)
     if event.obstacle is not None:
         return replace(state, failure=Failure(event.obstacle, needs_person=True), after=After.RETRY), ()
     if event.job is None:
         return replace(state, failure=None, after=After.IDLE), ()
-    return (replace(state, after=After.LAUNCH) if changed else state), ()
+    return (replace(state, after=After.LAUNCH, failure=None) if changed else state), ()
 
 
 def _pressed_with_child(state: State, event: Event, now: float, limits: Limits) -> Step:
-    return _stop(replace(state, attempt=0), now, After.LAUNCH)
+    return _stop(_afresh(state), now, After.LAUNCH, None)
 
 
 def _pressed_while_stopping(state: State, event: Event, now: float, limits: Limits) -> Step:
-    return (replace(state, attempt=0, after=After.LAUNCH) if state.job is not None else state), ()
+    return (replace(_afresh(state), after=After.LAUNCH, failure=None) if state.job is not None else state), ()
+
+
+def _afresh(state: State) -> State:
+    """The owner wants it tried now: what failed before counts no more, and the better job has its chance again."""
+    return replace(state, attempt=0, failed_launches=0, stepped_down=False, trying=False, in_vain=0)
 
 
 def _knocked(state: State, event: Event, now: float, limits: Limits) -> Step:
@@ -315,19 +401,21 @@ def _knocked(state: State, event: Event, now: float, limits: Limits) -> Step:
         # Without an absence before, the launch failed although both answered: that is what the back-off is for.
         return _launch(state, now, limits) if state.away else (state, ())
     deadline = state.deadline if state.away else now + AWAY_RETRY_S * limits.jitter
-    return replace(state, away=True, failure=event.failure, deadline=deadline), ()
+    # The launch before failed because of that: it does not lengthen the next wait.
+    return replace(state, away=True, failure=event.failure, deadline=deadline, failed_launches=0), ()
 
 
 def _uplink(state: State, event: Event, now: float, limits: Limits) -> Step:
     """Slow is told, and the stream goes on: an uplink that carries a part of it is better than none."""
     assert isinstance(event, Uplink)
-    return replace(state, slow=event.slow), ()
+    slow_since = (state.slow_since if state.slow else now) if event.slow else None
+    return replace(state, slow_since=slow_since), ()
 
 
 def _replace_unsuited(state: State, event: Event, now: float, limits: Limits) -> Step:
     if state.relaunches >= MOST_RELAUNCHES:
         return state, ()
-    return _stop(replace(state, relaunches=state.relaunches + 1), now, After.LAUNCH)
+    return _stop(replace(state, relaunches=state.relaunches + 1), now, After.LAUNCH, None)
 
 
 def _try_now(state: State, event: Event, now: float, limits: Limits) -> Step:
@@ -336,27 +424,37 @@ def _try_now(state: State, event: Event, now: float, limits: Limits) -> Step:
         assert state.failure is not None
         return _fail(state, state.failure, now, limits)
     if isinstance(event, Pressed):
-        state = replace(state, attempt=0)
+        state = _afresh(state)
     return _launch(state, now, limits)
 
 
 def _flowing(state: State, event: Event, now: float, limits: Limits) -> Step:
     since = state.flowing_since if state.flowing_since is not None else now
-    healthy = now - since >= HEALTHY_RUN_S
-    return replace(
+    ran_s = now - since
+    healthy = ran_s >= HEALTHY_RUN_S
+    state = replace(
         state,
         phase=Phase.STREAMING,
         deadline=now + limits.stall_notice_s,
         flowing_since=since,
         attempt=0 if healthy else state.attempt,
+        failed_launches=0 if ran_s >= STEADY_RUN_S else state.failed_launches,
         relaunches=0 if healthy else state.relaunches,
+        trying=state.trying and not healthy,
+        in_vain=0 if ran_s >= HELD_S and not state.stepped_down else state.in_vain,
         failure=None,
-    ), ()
+    )
+    if state.slow_since is not None:
+        if _can_step_down(state) and now - state.slow_since >= STEP_DOWN_AFTER_S:
+            return _stop(_step_down(state, FIRST_STEP_UP_S, now), now, After.LAUNCH, Failure(NOT_CARRIED))
+    elif state.stepped_down and now >= state.better_at:
+        return _stop(replace(state, stepped_down=False, trying=True), now, After.LAUNCH, None)
+    return state, ()
 
 
 def _start_timed_out(state: State, event: Event, now: float, limits: Limits) -> Step:
     assert isinstance(event, TimedOut)
-    return _stop(replace(state, failure=event.failure or Failure(STALLED)), now, After.RETRY)
+    return _stop(state, now, After.RETRY, event.failure or Failure(STALLED), blocked=True)
 
 
 def _stall_noticed(state: State, event: Event, now: float, limits: Limits) -> Step:
@@ -366,7 +464,7 @@ def _stall_noticed(state: State, event: Event, now: float, limits: Limits) -> St
 
 
 def _stall_timed_out(state: State, event: Event, now: float, limits: Limits) -> Step:
-    return _stop(state, now, After.RETRY)
+    return _stop(state, now, After.RETRY, state.failure, blocked=True)
 
 
 def _kill_step(state: State, event: Event, now: float, limits: Limits) -> Step:
@@ -378,6 +476,9 @@ def _exited(state: State, event: Event, now: float, limits: Limits) -> Step:
     assert isinstance(event, Exited)
     if event.relaunch and state.relaunches < MOST_RELAUNCHES:
         return _launch(replace(state, running=None, relaunches=state.relaunches + 1), now, limits)
+    if event.failure.reason.code is ReasonCode.OUT_OF_MEMORY and _can_step_down(state):
+        state = _step_down(state, FIRST_STEP_UP_AFTER_OOM_S, now)
+        return _launch(replace(state, attempt=state.attempt + 1, failure=event.failure), now, limits)
     return _retry(state, event.failure, now, limits)
 
 
@@ -386,7 +487,7 @@ def _stopped(state: State, event: Event, now: float, limits: Limits) -> Step:
     if state.job is None:
         return _idle(state) if state.failure is None else _fail(state, state.failure, now, limits)
     if state.after is After.LAUNCH:
-        return _launch(replace(state, running=None, failure=None), now, limits)
+        return _launch(replace(state, running=None), now, limits)
     return _retry(state, state.failure or Failure(STALLED), now, limits)
 
 
@@ -405,7 +506,7 @@ TABLE: Final[dict[tuple[Phase, type], Handler]] = {
     (Phase.STARTING, Pressed): _pressed_with_child,
     (Phase.STARTING, Flowing): _flowing,
     (Phase.STARTING, Knocked): _ignore,
-    (Phase.STARTING, Uplink): _ignore,
+    (Phase.STARTING, Uplink): _uplink,
     (Phase.STARTING, Unsuited): _replace_unsuited,
     (Phase.STARTING, Exited): _exited,
     (Phase.STARTING, TimedOut): _start_timed_out,

@@ -131,7 +131,8 @@ class Snapshot:
 class Progress:
     """One report of a running remux: counters since its launch.
 
-    `frames` video frames, `total_bytes` handed to the output, `speed` media seconds per second (None: not yet known).
+    `frames` video frames, `total_bytes` handed to the output, `speed` media seconds per second over the whole run,
+    `media_s` how much media was written. None: not yet known.
     """
 
     frames: int
@@ -139,6 +140,7 @@ class Progress:
     fps: float | None
     speed: float | None
     dropped_frames: int
+    media_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ class Narrator:
                 self._journal.warning(f"uplink_slow: {UPLINK_SLOW.message}")
             else:
                 self._journal.info("The connection to the server carries the bit rate again")
+        self._tell_channel(before, event, state)
         if state.phase is before.phase and state.failure == before.failure:
             return
         if state.phase is Phase.STREAMING:
@@ -47,6 +48,21 @@ class Narrator:
             self._tell_failure(state.failure, is_try=is_try)
         if state.phase is Phase.IDLE:
             self._forget()
+
+    def _tell_channel(self, before: State, event: Event, state: State) -> None:
+        """What `channel: auto` does, and why: each change is a restart that the viewers see."""
+        if state.stepped_down and not before.stepped_down:
+            if before.trying and not before.slow:
+                why = "the try in HD failed"
+            elif isinstance(event, Exited):
+                why = "this machine has not enough memory for HD"
+            else:
+                why = "the connection to the server does not carry HD"
+            minutes = round((state.better_at - time.monotonic()) / 60)
+            when = f"{minutes} minute{'' if minutes == 1 else 's'}"
+            self._journal.warning(f"channel auto: going on in SD, because {why}. HD is tried again in {when}")
+        elif state.trying and not before.trying:
+            self._journal.info("channel auto: trying HD again")
 
     def _tell_streaming(self, before: State, job: Job | None) -> None:
         channel = job.channel if job is not None else ""

@@ -100,19 +100,21 @@ class ProgressParser:
         return reports
 
 
-_KEYS: Final = frozenset({"frame", "fps", "total_size", "drop_frames", "speed"})
+_KEYS: Final = frozenset({"frame", "fps", "total_size", "drop_frames", "speed", "out_time_us"})
 
 
 def _report(values: dict[str, str]) -> Progress | None:
     frames, size = _count(values.get("frame")), _count(values.get("total_size"))
     if frames is None or size is None:
         return None
+    media_us = _count(values.get("out_time_us"))
     return Progress(
         frames=frames,
         total_bytes=size,
         fps=_number(values.get("fps")),
         speed=_number(values.get("speed", "").removesuffix("x")),
         dropped_frames=_count(values.get("drop_frames")) or 0,
+        media_s=media_us / 1e6 if media_us is not None else None,
     )
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from yiagent import machine
-from yiagent.child import Child
+from yiagent.child import Child, is_stopped
 from yiagent.diagnosis import Diagnosis, is_expected
 from yiagent.ffmpeg import Job, Plan, look_arguments, needs_look, remux_arguments
 from yiagent.flow import FlowMeter
@@ -41,7 +41,7 @@ from yiagent.model import Audio, Channel, Failure, Flow, Level, Origin, Phase, P
 from yiagent.narrator import Narrator
 from yiagent.network import port_of
 from yiagent.progress import parse_message
-from yiagent.redact import Redactor
+from yiagent.redact import Redactor, Secret
 from yiagent.sendqueue import SendQueue
 from yiagent.store import Journal
 from yiagent.threads import in_daemon_thread
@@ -110,10 +110,9 @@ class Supervisor:
         self._state = State()
         self._since = time.time()
         self._retry_at: float | None = None
-        self._job: Job | None = None
         self._job_number = 0
         self._jobs: dict[int, Job] = {}
-        self._accepted_job = 0
+        self._accepted: tuple[str, Secret] | None = None
         self._run: _Run | None = None
         self._waiter: asyncio.Task[None] | None = None
         self._looker: asyncio.Task[None] | None = None
@@ -166,15 +165,14 @@ class Supervisor:
 
     # --- what the agent says ---
 
-    def want(self, job: Job | None, obstacle: Reason | None = None) -> None:
-        """What is to run from now on; None with an `obstacle`: the owner wants something that cannot be run."""
-        if job is not None and job != self._job:
-            self._job_number += 1
-            self._jobs[self._job_number] = job
-        self._job = job
+    def want(self, job: Job | None, obstacle: Reason | None = None, *, lesser: Job | None = None) -> None:
+        """What is to run from now on; None with an `obstacle`: the owner wants something that cannot be run.
+
+        `lesser` runs instead for as long as uplink or memory do not carry `job`.
+        """
         if job is not None or obstacle is not None:
             self._idle.clear()
-        self._inbox.put_nowait(Wanted(self._job_number if job is not None else None, obstacle))
+        self._inbox.put_nowait(Wanted(self._number_of(job), obstacle, self._number_of(lesser)))
 
     def press(self) -> None:
         """Restart the child now, or cut a wait short."""
@@ -199,6 +197,17 @@ class Supervisor:
         """End the child at once; the last resort on the way out."""
         self._send(signal.SIGKILL)
 
+    def _number_of(self, job: Job | None) -> int | None:
+        """Equal jobs have one number, so that nothing is restarted for a wish that comes to the same."""
+        if job is None:
+            return None
+        number = next((number for number, other in self._jobs.items() if other == job), None)
+        if number is None:
+            self._job_number += 1
+            number = self._job_number
+            self._jobs[number] = job
+        return number
+
     # --- the consumer ---
 
     async def _next_event(self) -> Event | BaseException | None:
@@ -217,6 +226,8 @@ class Supervisor:
         if run is None:
             return None
         if self._state.phase in (Phase.STREAMING, Phase.STALLED):
+            if run.child is not None and is_stopped(run.child.pid):
+                return Failure(_FFMPEG_STANDS_STILL)
             return Failure(_SERVER_TAKES_NOTHING if run.meter.is_queueing else _CAMERA_SENDS_NOTHING)
         return self._clean(run.diagnosis.late())
 
@@ -234,16 +245,20 @@ class Supervisor:
         if self._state.deadline != before.deadline or self._state.phase is not before.phase:
             self._retry_at = self._next_try()
         self._narrator.tell(before, event, self._state, self._jobs.get(self._state.running or 0))
-        if isinstance(event, Flowing) and self._state.phase is Phase.STREAMING:
-            self._accepted_job = self._state.running or 0
+        if isinstance(event, Flowing) and self._run is not None:
+            self._accepted = (self._run.job.server, self._run.job.key)
         self._knock_or_not(before)
         for effect in effects:
             if isinstance(effect, Launch):
                 await self._launch(self._jobs[effect.job])
             else:
                 self._send(_SIGNALS[effect.signal])
-        if self._state.phase is Phase.IDLE and self._inbox.empty():
-            self._idle.set()
+        if self._inbox.empty():
+            # No wish is waiting that could need another.
+            needed = (self._state.job, self._state.lesser, self._state.running)
+            self._jobs = {number: job for number, job in self._jobs.items() if number in needed}
+            if self._state.phase is Phase.IDLE:
+                self._idle.set()
         if self._state != before or effects:
             self._on_change()
 
@@ -259,7 +274,8 @@ class Supervisor:
         if state.phase is not Phase.BACKING_OFF or state.job is None or state.reason is None:
             return
         if state.reason.code in PEER_MAY_BE_AWAY:
-            self._knocker = asyncio.create_task(self._knock_until_answered(state.job, self._jobs[state.job]))
+            job = self._jobs[state.target or state.job]
+            self._knocker = asyncio.create_task(self._knock_until_answered(state.job, job))
 
     async def _knock_until_answered(self, number: int, job: Job) -> None:
         try:
@@ -278,7 +294,6 @@ class Supervisor:
 
     async def _launch(self, job: Job) -> None:
         assert self._run is None, "two children"
-        self._jobs = {number: other for number, other in self._jobs.items() if number >= (self._state.running or 0)}
         try:
             capabilities = await self._ffmpeg.capabilities()
             plan = self._plans.get(job.source, Plan(None))
@@ -323,7 +338,7 @@ class Supervisor:
         relaunch = learned if run.looking else learned and not run.meter.flowed
         if (
             failure.reason.code is ReasonCode.SINK_REJECTED
-            and self._accepted_job == self._state.running
+            and self._accepted == (run.job.server, run.job.key)
             and self._state.attempt < REJECTIONS_OF_A_KNOWN_KEY
         ):
             failure = Failure(failure.reason)
@@ -413,6 +428,9 @@ _SERVER_TAKES_NOTHING: Final = Reason(
 )
 _CAMERA_SENDS_NOTHING: Final = Reason(
     ReasonCode.STALLED, "No more video comes from the camera, though the connection to it stands."
+)
+_FFMPEG_STANDS_STILL: Final = Reason(
+    ReasonCode.STALLED, "ffmpeg was stopped by something on this machine (SIGSTOP). It is replaced."
 )
 
 
