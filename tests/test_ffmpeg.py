@@ -64,6 +64,7 @@ WITH_VALUE = {
     "-b:a",
     "-flvflags",
     "-rw_timeout",
+    "-send_buffer_size",
     "-tcp_nodelay",
     "-tls_verify",
     "-ca_file",
@@ -111,6 +112,7 @@ def test_a_remux_as_it_stands() -> None:
         " -probesize 32768 -analyzeduration 500000 -fpsprobesize 0 -i rtsp://camera.example/ch0_0.h264"
         " -map 0:v:0 -c:v copy -map 0:a:0 -c:a copy -copyinkf:a"
         " -protocol_whitelist rtmp,tcp -flvflags no_duration_filesize -rw_timeout 10000000 -tcp_nodelay 1"
+        " -send_buffer_size 262144"
         " -rtmp_app live -rtmp_playpath made-up-key -f flv rtmp://server.example/live"
     )
 

@@ -24,6 +24,9 @@ STATS_PERIOD_S: Final = 0.5
 READ_TIMEOUT_S: Final = 5.0
 # A push that takes nothing for this long ends by itself, behind the agent's own stall timer.
 WRITE_TIMEOUT_S: Final = 10.0
+# Linux lets a send queue grow to 4 MB: half a minute of video that arrives late, and a ninth of a camera's memory. This
+# holds 2 to 4 s at 1 Mbit/s (the kernel grants twice as much, headers included, up to its own limit).
+SEND_BUFFER_BYTES: Final = 256 * 1024
 AAC: Final = "aac"
 _INPUT_PROTOCOLS: Final = "rtsp,rtsps,rtp,srtp,udp,tcp,tls"
 
@@ -171,6 +174,8 @@ def _output(job: Job) -> list[str]:
         str(int(max(WRITE_TIMEOUT_S, job.stall_timeout_s) * 1e6)),
         "-tcp_nodelay",
         "1",
+        "-send_buffer_size",
+        str(SEND_BUFFER_BYTES),
     ]
     if url.scheme == "rtmps":
         # ffmpeg checks no certificate unless told to.

@@ -28,9 +28,9 @@ KILL_STEP_S: Final = 3.0
 BLOCKED_STEP_S: Final = 1.0
 # A run this long proves the line: its end is the server's or the network's whim, and the next try begins at once.
 HEALTHY_RUN_S: Final = 60.0
-# And one this long was no failed launch: its end does not lengthen the back-off.
-STEADY_RUN_S: Final = 10.0
-# From one launch to the next: one that hung for a minute was wait enough, and the peer may have come back meanwhile.
+# And one this long, counted from the launch, does not lengthen the back-off: either it was carried for a while, or it
+# waited for a peer that takes connections and is silent, and that may answer any moment.
+LONG_RUN_S: Final = 5.0
 LEAST_WAIT_S: Final = 0.5
 FIRST_BACKOFF_S: Final = 1.0
 LONGEST_BACKOFF_S: Final = 15.0
@@ -46,7 +46,7 @@ MOST_RELAUNCHES: Final = 3
 
 # `channel: auto`. A frozen server is slow too, for the seconds until it is known to be frozen: that is no matter of bit
 # rate, so what is slow must have gone on carrying a part of it for this long.
-STEP_DOWN_AFTER_S: Final = 10.0
+STEP_DOWN_AFTER_S: Final = 7.0
 # How long the lesser job runs before the better one is tried again: an uplink may be busy for a minute; memory that ran
 # out will do so again, and at the worst another process is killed for it. Doubled by each try in vain, so often.
 FIRST_STEP_UP_S: Final = 60.0
@@ -292,19 +292,20 @@ def _fail(state: State, failure: Failure, now: float, limits: Limits) -> Step:
     )
     if failure.needs_person:
         return replace(state, phase=Phase.FAILED, deadline=now + FAILED_RETRY_S * limits.jitter), ()
+    # From launch to launch, not from the end of the one.
     due = state.launched_at + min(FIRST_BACKOFF_S * 2.0**exponent, LONGEST_BACKOFF_S) * limits.jitter
     return replace(state, phase=Phase.BACKING_OFF, deadline=max(due, now + LEAST_WAIT_S * limits.jitter)), ()
 
 
 def _retry(state: State, failure: Failure, now: float, limits: Limits) -> Step:
     """A child ended by itself or had to be ended: at once again after a healthy run, else on the back-off."""
-    ran_s = now - state.flowing_since if state.flowing_since is not None else 0.0
-    if ran_s >= STEADY_RUN_S:
+    if now - state.launched_at >= LONG_RUN_S:
         state = replace(state, failed_launches=0)
+    was_healthy = state.flowing_since is not None and now - state.flowing_since >= HEALTHY_RUN_S
     was_trying = state.trying
     if was_trying:
         state = _step_down(state, FIRST_STEP_UP_S, now)
-    if was_trying or ran_s >= HEALTHY_RUN_S:
+    if was_trying or was_healthy:
         return _launch(replace(state, running=None, attempt=state.attempt + 1, failure=failure), now, limits)
     return _fail(state, failure, now, limits)
 
@@ -438,7 +439,6 @@ def _flowing(state: State, event: Event, now: float, limits: Limits) -> Step:
         deadline=now + limits.stall_notice_s,
         flowing_since=since,
         attempt=0 if healthy else state.attempt,
-        failed_launches=0 if ran_s >= STEADY_RUN_S else state.failed_launches,
         relaunches=0 if healthy else state.relaunches,
         trying=state.trying and not healthy,
         in_vain=0 if ran_s >= HELD_S and not state.stepped_down else state.in_vain,
@@ -446,7 +446,8 @@ def _flowing(state: State, event: Event, now: float, limits: Limits) -> Step:
     )
     if state.slow_since is not None:
         if _can_step_down(state) and now - state.slow_since >= STEP_DOWN_AFTER_S:
-            return _stop(_step_down(state, FIRST_STEP_UP_S, now), now, After.LAUNCH, Failure(NOT_CARRIED))
+            state = _step_down(state, FIRST_STEP_UP_S, now)
+            return _stop(state, now, After.LAUNCH, Failure(NOT_CARRIED), blocked=True)
     elif state.stepped_down and now >= state.better_at:
         return _stop(replace(state, stepped_down=False, trying=True), now, After.LAUNCH, None)
     return state, ()
