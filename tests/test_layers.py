@@ -23,7 +23,7 @@ LAYERS = (
     # Pure: the wire's JSON; YAML to settings.
     "payloads config",
     # Single things of the machine.
-    "certificates guard lean memory network sendqueue service threads store vitals",
+    "certificates guard lean memory moment network sendqueue service threads store vitals",
     # The child, the intent's file and its lock, the broker's connection.
     "child intent lock broker knock narrator",
     "installed",

@@ -27,6 +27,7 @@ from yiagent.machine import (
     STEP_DOWN_AFTER_S,
     TABLE,
     UPLINK_SLOW,
+    VERDICT_S,
     Effects,
     Event,
     Exited,
@@ -49,6 +50,7 @@ from yiagent.model import Failure, Phase, Reason, ReasonCode
 LIMITS = Limits(start_timeout_s=30, stall_timeout_s=10)
 CLOSED = Failure(Reason(ReasonCode.SINK_CLOSED, "The server closed the connection."))
 REFUSED = Failure(Reason(ReasonCode.SINK_REJECTED, "The server refused the stream."), needs_person=True)
+CRASHED = Failure(Reason(ReasonCode.FFMPEG_CRASHED, "ffmpeg crashed."))
 OUT_OF_MEMORY = Failure(Reason(ReasonCode.OUT_OF_MEMORY, "This machine ran out of memory."))
 NO_KEY = Reason(ReasonCode.NOT_CONFIGURED, "No stream key is set.")
 EVENTS = (Wanted, Pressed, Flowing, Knocked, Uplink, Unsuited, Exited, TimedOut)
@@ -76,6 +78,11 @@ class Bench:
         assert self.state.deadline is not None
         self.now = max(self.now, self.state.deadline)
         return self.feed(event or TimedOut())
+
+    def wait_for_peers(self) -> Bench:
+        """The next try, both peers having answered meanwhile."""
+        assert self.state.job is not None
+        return self.feed(Knocked(self.state.job, None)).time_out()
 
     @property
     def wait_s(self) -> float:
@@ -165,7 +172,7 @@ def test_back_off_grows_to_its_bound_and_never_ends() -> None:
         assert bench.state.phase is Phase.BACKING_OFF
         assert bench.state.attempt == attempt
         waits.append(bench.wait_s)
-        assert bench.time_out().effects == (Launch(1),)
+        assert bench.wait_for_peers().effects == (Launch(1),)
     assert waits == [1, 2, 4, 8, LONGEST_BACKOFF_S, LONGEST_BACKOFF_S, LONGEST_BACKOFF_S]
 
 
@@ -175,9 +182,9 @@ def test_the_back_off_is_from_launch_to_launch() -> None:
     for _ in range(5):
         bench.time_out(TimedOut(CLOSED)).feed(Exited(CLOSED))
         assert (bench.state.phase, bench.wait_s) == (Phase.BACKING_OFF, LEAST_WAIT_S)
-        bench.time_out()
+        bench.wait_for_peers()
     bench.feed(Exited(CLOSED))
-    assert bench.wait_s == 1
+    assert bench.wait_s == 2
 
 
 def test_a_run_of_some_seconds_does_not_lengthen_the_back_off() -> None:
@@ -186,14 +193,28 @@ def test_a_run_of_some_seconds_does_not_lengthen_the_back_off() -> None:
     for attempt in range(1, 8):
         bench.feed(Flowing()).after(LONG_RUN_S).feed(Exited(CLOSED))
         assert (bench.state.phase, bench.state.attempt, bench.wait_s) == (Phase.BACKING_OFF, attempt, LEAST_WAIT_S)
-        bench.time_out()
+        bench.wait_for_peers()
+
+
+def test_a_launch_waits_for_the_knock_to_tell() -> None:
+    """A peer that swallows packets takes seconds to be known as away: no launch is wasted on it meanwhile."""
+    late = Bench().feed(Wanted(1), Exited(CLOSED)).time_out()
+    assert (late.state.phase, late.effects, late.wait_s) == (Phase.BACKING_OFF, (), VERDICT_S)
+    assert replace_bench(late).feed(Knocked(1, None)).effects == (Launch(1),)
+    assert replace_bench(late).feed(Knocked(1, CLOSED)).state.away
+    assert replace_bench(late).time_out().effects == (Launch(1),), "the knock itself hangs"
+    assert Bench().feed(Wanted(1), Exited(CRASHED)).time_out().effects == (Launch(1),), "no peer's business"
+
+
+def replace_bench(bench: Bench) -> Bench:
+    return Bench(bench.state, bench.now)
 
 
 def test_an_absence_does_not_lengthen_the_back_off() -> None:
     """The launches that found a peer away were doomed; when it is back the first wait is the shortest again."""
     bench = Bench().feed(Wanted(1))
     for _ in range(3):
-        bench.feed(Exited(CLOSED)).time_out()
+        bench.feed(Exited(CLOSED)).wait_for_peers()
     bench.feed(Exited(CLOSED), Knocked(1, CLOSED), Knocked(1, None), Exited(CLOSED))
     assert bench.wait_s == 1
 
@@ -213,13 +234,16 @@ def test_an_absent_peer_is_waited_for_and_no_launch_is_wasted() -> None:
 def test_a_launch_that_failed_although_both_answered_waits_its_time() -> None:
     """The back-off is for those: an answer to a knock does not cut it short."""
     bench = Bench().feed(Wanted(1), Exited(CLOSED))
-    before = bench.state
-    assert bench.feed(Knocked(1, None)).state == before
+    wait_s = bench.wait_s
+    bench.feed(Knocked(1, None))
+    assert (bench.state.phase, bench.effects, bench.wait_s) == (Phase.BACKING_OFF, (), wait_s)
+    assert bench.time_out().effects == (Launch(1),)
 
 
 def test_after_a_healthy_minute_the_next_try_is_at_once() -> None:
     """The end of a long run is the server's whim: no wait, and the count begins anew."""
-    bench = Bench().feed(Wanted(1), Exited(CLOSED)).time_out().feed(Flowing()).after(HEALTHY_RUN_S).feed(Flowing())
+    bench = Bench().feed(Wanted(1), Exited(CLOSED)).wait_for_peers()
+    bench.feed(Flowing()).after(HEALTHY_RUN_S).feed(Flowing())
     assert bench.state.attempt == 0
     bench.feed(Exited(CLOSED))
     assert (bench.state.phase, bench.effects) == (Phase.STARTING, (Launch(1),))
@@ -335,7 +359,7 @@ def test_an_uplink_that_does_not_carry_hd_gets_sd() -> None:
 def test_a_frozen_server_is_no_matter_of_bit_rate() -> None:
     """It is slow for the seconds until it is stalled; HD is launched again."""
     bench = flow(Bench().feed(AUTO, Flowing()), 5).feed(Uplink(slow=True)).time_out().time_out().feed(Exited(CLOSED))
-    assert bench.time_out().effects == (Launch(1),)
+    assert bench.wait_for_peers().effects == (Launch(1),)
 
 
 def test_without_a_choice_a_slow_uplink_is_only_told() -> None:

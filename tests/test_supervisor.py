@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +43,14 @@ def job(**changes: object) -> Job:
         stall_timeout_s=2,
     )
     return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+@contextmanager
+def peers_that_answer() -> Iterator[dict[str, object]]:
+    """A camera and a server that take a knock; what a pretended ffmpeg does has nothing to do with them."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        yield {"source": parse_source(f"rtsp://{address}/ch0_0.h264"), "server": f"rtmp://{address}/live"}
 
 
 class Stage:
@@ -168,8 +178,9 @@ def test_media_that_stands_still_is_a_stall() -> None:
     """Reports that go on with unchanged counters are no life: `stalled`, then a new child."""
 
     async def act(stage: Stage) -> None:
-        stage.supervisor.want(job())
-        await stage.until(lambda: len(stage.pids) == 2)
+        with peers_that_answer() as there:
+            stage.supervisor.want(job(**there))
+            await stage.until(lambda: len(stage.pids) == 2)
 
     stage = play("stands_still.py", act)
     assert stage.phases[:5] == [Phase.STARTING, Phase.STREAMING, Phase.STALLED, Phase.STOPPING, Phase.BACKING_OFF]
@@ -180,14 +191,15 @@ def test_a_child_that_was_stopped_is_named_and_replaced() -> None:
     """Neither camera nor server is to blame when somebody stopped ffmpeg; KILL ends what takes no TERM."""
 
     async def act(stage: Stage) -> None:
-        stage.supervisor.want(job())
-        await stage.until_phase(Phase.STREAMING)
-        os.kill(stage.pids[0], signal.SIGSTOP)
-        await stage.until_phase(Phase.STALLED)
-        assert stage.supervisor.state.reason is not None
-        assert "SIGSTOP" in stage.supervisor.state.reason.message
-        await stage.until(lambda: len(stage.pids) == 2)
-        await stage.until_phase(Phase.STREAMING)
+        with peers_that_answer() as there:
+            stage.supervisor.want(job(**there))
+            await stage.until_phase(Phase.STREAMING)
+            os.kill(stage.pids[0], signal.SIGSTOP)
+            await stage.until_phase(Phase.STALLED)
+            assert stage.supervisor.state.reason is not None
+            assert "SIGSTOP" in stage.supervisor.state.reason.message
+            await stage.until(lambda: len(stage.pids) == 2)
+            await stage.until_phase(Phase.STREAMING)
 
     play("streams.py", act)
 

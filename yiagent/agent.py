@@ -148,7 +148,7 @@ class Agent:
         intent = self._intent
         try:
             # A card may take its time to sync; the stream and the other front end do not wait for it.
-            await asyncio.to_thread(self._file.save, intent)
+            await self._save_beside(intent)
         except OSError as error:
             self._saved = None
             self._failed_to_save = True
@@ -161,6 +161,13 @@ class Agent:
                 self._journal.info("The wish is saved again")
             self._failed_to_save = False
             self._saved = intent
+
+    async def _save_beside(self, intent: Intent) -> None:
+        try:
+            await asyncio.to_thread(self._file.save, intent)
+        except RuntimeError:
+            # No room for a thread: then everyone waits.
+            self._file.save(intent)
 
     def _carry_out(self) -> None:
         """Tell the supervisor what is to run. Also where nothing changed: in `failed`, any command is worth a try."""

@@ -17,6 +17,7 @@ from typing import Final, TextIO
 
 from yiagent import __version__
 from yiagent.agent import Agent, empty_snapshot
+from yiagent.child import watch_by_descriptor
 from yiagent.guard import Guard
 from yiagent.installed import FfmpegUnusable, InstalledFfmpeg
 from yiagent.intent import Intent, IntentFile, IntentUnreadable
@@ -72,6 +73,7 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
         loop.add_signal_handler(number, stop.set)
     journal.info(f"yiagent {__version__} for {config.device.name} ({config.device.id})")
 
+    watch_by_descriptor()
     manager = ServiceManager()
     offer_to_oom_killer(os.getpid(), AGENT_OOM_SCORE)
     guard = Guard(keep_open=(lock,) if lock is not None else ())
@@ -109,7 +111,7 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
         tasks.append(asyncio.create_task(supervisor.run(), name="supervisor"))
         agent.begin()
         tasks.append(asyncio.create_task(_look_at(ffmpeg, link)))
-        sample = partial(_sample, config, store, supervisor, journal)
+        sample = partial(_sample, config, store, supervisor, agent, journal)
         tasks.append(asyncio.create_task(_guarded("Telemetry", sample, journal), name="telemetry"))
         if link is not None:
             tasks.append(asyncio.create_task(_guarded("MQTT", link.run, journal), name="mqtt"))
@@ -193,7 +195,7 @@ async def _guarded(name: str, front_end: Callable[[], Awaitable[None]], journal:
             await asyncio.sleep(RESTART_FRONT_END_S)
 
 
-async def _sample(config: Config, store: Store, supervisor: Supervisor, journal: Journal) -> None:
+async def _sample(config: Config, store: Store, supervisor: Supervisor, agent: Agent, journal: Journal) -> None:
     """Take a sample every interval, by the monotonic clock, and have the journal tell its counts."""
     vitals = Vitals(config.telemetry.interface)
     due = next_tick = time.monotonic()
@@ -211,6 +213,8 @@ async def _sample(config: Config, store: Store, supervisor: Supervisor, journal:
             child_pid=supervisor.child_pid,
         )
         store.put_telemetry(sample)
+        # The wall clock may have been set meanwhile, and with it the times that the snapshot tells.
+        agent.refresh()
         due = max(due + config.telemetry.interval_s, now)
         await asyncio.sleep(due - time.monotonic())
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -56,16 +58,22 @@ class _Process:
 
     @classmethod
     async def start(cls, command: Sequence[str], on_data: OnData) -> _Process:
-        transport, listener = await asyncio.get_running_loop().subprocess_exec(
-            lambda: _Listener(on_data),
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-            # Messages are matched in English, whatever the language of the machine.
-            env={**os.environ, "LC_ALL": "C", "AV_LOG_FORCE_NOCOLOR": "1"},
-        )
+        try:
+            transport, listener = await asyncio.get_running_loop().subprocess_exec(
+                lambda: _Listener(on_data),
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
+                # Messages are matched in English, whatever the language of the machine.
+                env={**os.environ, "LC_ALL": "C", "AV_LOG_FORCE_NOCOLOR": "1"},
+            )
+        except RuntimeError as error:
+            # asyncio waits for a child in a thread where the kernel has no pidfd, and found no room for one.
+            if "thread" not in str(error):
+                raise
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
         return cls(transport, listener)
 
     async def wait(self) -> int:
@@ -97,6 +105,22 @@ def is_stopped(pid: int) -> bool:
     except (OSError, IndexError):
         return False
     return state == "T"
+
+
+def watch_by_descriptor() -> None:
+    """Have asyncio learn of a child's end by a pidfd where the kernel has them, as it does by itself since Python 3.12.
+
+    Before, it keeps a thread waiting for each child: memory for nothing, and a start that fails half-way without room.
+    """
+    if sys.version_info >= (3, 12):
+        return
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return
+    watcher = asyncio.PidfdChildWatcher()
+    watcher.attach_loop(asyncio.get_running_loop())
+    asyncio.set_child_watcher(watcher)
 
 
 class Child:

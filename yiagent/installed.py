@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 from typing import Final
@@ -15,14 +16,18 @@ from yiagent.store import Journal
 # ffmpeg tells what it can do within a second even on a camera.
 ANSWER_TIMEOUT_S: Final = 5.0
 MOST_BYTES: Final = 1 << 20
+# Refusals that pass by themselves: no memory, no room for another process, thread or open file.
+_PASSING: Final = frozenset({errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE})
 
 
 class FfmpegUnusable(Exception):
     """ffmpeg cannot be run; `failure` says why."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(
+        self, message: str, code: ReasonCode = ReasonCode.FFMPEG_MISSING, *, needs_person: bool = True
+    ) -> None:
         super().__init__(message)
-        self.failure = Failure(Reason(ReasonCode.FFMPEG_MISSING, message), needs_person=True)
+        self.failure = Failure(Reason(code, message), needs_person)
 
 
 class InstalledFfmpeg:
@@ -73,4 +78,8 @@ def cannot_start(program: str, error: OSError) -> FfmpegUnusable:
     """The system's refusal to start it, in words."""
     if isinstance(error, FileNotFoundError):
         return FfmpegUnusable(missing_message(program))
+    if error.errno in _PASSING:
+        code = ReasonCode.OUT_OF_MEMORY if error.errno == errno.ENOMEM else ReasonCode.FFMPEG_MISSING
+        message = f"This machine has no room to start ffmpeg just now: {error.strerror}."
+        return FfmpegUnusable(message, code, needs_person=False)
     return FfmpegUnusable(f"{program} cannot be started: {error.strerror}.")

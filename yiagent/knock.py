@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
+from typing import Final
 
 from yiagent.diagnosis import Diagnosis
 from yiagent.model import Failure
-from yiagent.network import addresses_of, connect, is_far, port_of
+from yiagent.network import ADDRESS_TIMEOUT_S, addresses_of, connect, is_far, port_of
 from yiagent.progress import parse_message
 from yiagent.urls import Url
+
+# That one which swallowed packets is back shows at the next knock: the sooner one gives up, the sooner it is noticed.
+# Not before the kernel has asked a second time, after one second.
+NEAR_TIMEOUT_S: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,7 @@ def knock(camera: Url, server: Url) -> Knock:
             port = port_of(url)
             addresses = addresses_of(url.host, port)
             far = any(map(is_far, addresses))
-            connect(addresses, port).close()
+            connect(addresses, port, address_timeout_s=ADDRESS_TIMEOUT_S if far else NEAR_TIMEOUT_S).close()
         except OSError as error:
             message = ffmpeg_message(error)
             is_encrypted = url.scheme == "rtmps"

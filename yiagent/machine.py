@@ -38,6 +38,18 @@ LONGEST_BACKOFF_S: Final = 15.0
 FAILED_RETRY_S: Final = 300.0
 # While a peer does not answer a knock, a launch would be doomed; it is still tried now and then: the knock may err.
 AWAY_RETRY_S: Final = 300.0
+# How long the first knock may take to find out: a peer that swallows packets is known by nobody's answering.
+VERDICT_S: Final = 5.0
+# After these a peer may be away. Whatever else failed is not mended by anybody's answering.
+PEER_MAY_BE_AWAY: Final = frozenset(
+    {
+        ReasonCode.SOURCE_UNREACHABLE,
+        ReasonCode.SINK_UNREACHABLE,
+        ReasonCode.SINK_DNS,
+        ReasonCode.SINK_CLOSED,
+        ReasonCode.STALLED,
+    }
+)
 # Media that has not moved for this long is told as stalled, while ffmpeg keeps its chance until `stall_timeout_s`.
 STALL_NOTICE_S: Final = 5.0
 
@@ -171,6 +183,16 @@ class After(Enum):
     RETRY = "retry"
 
 
+class Knock(Enum):
+    """What is known of the peers while the next try is waited for."""
+
+    NONE = "nobody is knocked at"
+    PENDING = "no answer yet"
+    OVERDUE = "no answer yet, and the wait for the next try is over"
+    ANSWERED = "both answer"
+    AWAY = "one does not"
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The configured time-outs, and `jitter`: a factor the supervisor draws anew for every event."""
@@ -209,7 +231,7 @@ class State:
     slow_since: float | None = None
     signals_sent: int = 0
     relaunches: int = 0
-    away: bool = False
+    knock: Knock = Knock.NONE
     after: After = After.IDLE
     lesser: int | None = None
     stepped_down: bool = False
@@ -221,6 +243,11 @@ class State:
     def target(self) -> int | None:
         """The job that the next launch is for."""
         return self.lesser if self.stepped_down else self.job
+
+    @property
+    def away(self) -> bool:
+        """Whether a peer is known not to answer: then the next try is when it does."""
+        return self.knock is Knock.AWAY
 
     @property
     def slow(self) -> bool:
@@ -262,7 +289,7 @@ def _launch(state: State, now: float, limits: Limits) -> Step:
         flowing_since=None,
         slow_since=None,
         signals_sent=0,
-        away=False,
+        knock=Knock.NONE,
     )
     return state, (Launch(job),)
 
@@ -294,7 +321,9 @@ def _fail(state: State, failure: Failure, now: float, limits: Limits) -> Step:
         return replace(state, phase=Phase.FAILED, deadline=now + FAILED_RETRY_S * limits.jitter), ()
     # From launch to launch, not from the end of the one.
     due = state.launched_at + min(FIRST_BACKOFF_S * 2.0**exponent, LONGEST_BACKOFF_S) * limits.jitter
-    return replace(state, phase=Phase.BACKING_OFF, deadline=max(due, now + LEAST_WAIT_S * limits.jitter)), ()
+    due = max(due, now + LEAST_WAIT_S * limits.jitter)
+    knock = Knock.PENDING if failure.reason.code in PEER_MAY_BE_AWAY else Knock.NONE
+    return replace(state, phase=Phase.BACKING_OFF, deadline=due, knock=knock), ()
 
 
 def _retry(state: State, failure: Failure, now: float, limits: Limits) -> Step:
@@ -399,11 +428,13 @@ def _knocked(state: State, event: Event, now: float, limits: Limits) -> Step:
     if event.job != state.job:
         return state, ()
     if event.failure is None:
+        if state.knock in (Knock.AWAY, Knock.OVERDUE):
+            return _launch(state, now, limits)
         # Without an absence before, the launch failed although both answered: that is what the back-off is for.
-        return _launch(state, now, limits) if state.away else (state, ())
+        return replace(state, knock=Knock.ANSWERED), ()
     deadline = state.deadline if state.away else now + AWAY_RETRY_S * limits.jitter
     # The launch before failed because of that: it does not lengthen the next wait.
-    return replace(state, away=True, failure=event.failure, deadline=deadline, failed_launches=0), ()
+    return replace(state, knock=Knock.AWAY, failure=event.failure, deadline=deadline, failed_launches=0), ()
 
 
 def _uplink(state: State, event: Event, now: float, limits: Limits) -> Step:
@@ -426,6 +457,9 @@ def _try_now(state: State, event: Event, now: float, limits: Limits) -> Step:
         return _fail(state, state.failure, now, limits)
     if isinstance(event, Pressed):
         state = _afresh(state)
+    elif state.knock is Knock.PENDING:
+        # A launch before the knock has told would be a doomed one where the peer swallows packets.
+        return replace(state, knock=Knock.OVERDUE, deadline=now + VERDICT_S), ()
     return _launch(state, now, limits)
 
 

@@ -40,12 +40,12 @@ def is_far(address: str) -> bool:
     return not (first == "172" and second.isdigit() and 16 <= int(second) <= 31)
 
 
-def connect(addresses: list[str], port: int) -> socket.socket:
+def connect(addresses: list[str], port: int, *, address_timeout_s: float = ADDRESS_TIMEOUT_S) -> socket.socket:
     """A connection to the first address that answers. Raises the last one's `OSError`."""
     deadline = time.monotonic() + CONNECT_TIMEOUT_S
     failure: OSError = TimeoutError()
     for address in addresses:
-        left = min(ADDRESS_TIMEOUT_S, deadline - time.monotonic())
+        left = min(address_timeout_s, deadline - time.monotonic())
         if left <= 0:
             break
         try:

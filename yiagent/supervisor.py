@@ -26,6 +26,7 @@ from yiagent.machine import (
     Event,
     Exited,
     Flowing,
+    Knock,
     Knocked,
     Launch,
     Limits,
@@ -38,6 +39,7 @@ from yiagent.machine import (
 )
 from yiagent.memory import REMUX_OOM_SCORE, offer_to_oom_killer, oom_kills
 from yiagent.model import Audio, Channel, Failure, Flow, Level, Origin, Phase, Progress, Reason, ReasonCode
+from yiagent.moment import Moment
 from yiagent.narrator import Narrator
 from yiagent.network import port_of
 from yiagent.progress import parse_message
@@ -56,10 +58,6 @@ EARLY_KNOCK_PERIOD_S: Final = 0.5
 EARLY_KNOCKS_S: Final = 60.0
 KNOCK_PERIOD_S: Final = 1.0
 FAR_KNOCK_PERIOD_S: Final = 5.0
-# After these a peer may be away. Whatever else failed is not mended by anybody's answering.
-PEER_MAY_BE_AWAY: Final = frozenset(
-    {ReasonCode.SOURCE_UNREACHABLE, ReasonCode.SINK_UNREACHABLE, ReasonCode.SINK_DNS, ReasonCode.SINK_CLOSED}
-)
 # A key the server took before is more likely held by the connection that just broke than refused.
 REJECTIONS_OF_A_KNOWN_KEY: Final = 6
 _SIGNALS: Final = {machine.Signal.TERM: signal.SIGTERM, machine.Signal.KILL: signal.SIGKILL}
@@ -111,8 +109,8 @@ class Supervisor:
         self._turn_s = turn_s
         self._inbox: asyncio.Queue[Event | BaseException] = asyncio.Queue()
         self._state = State()
-        self._since = time.time()
-        self._retry_at: float | None = None
+        self._since = Moment(time.monotonic())
+        self._retry_at: Moment | None = None
         self._job_number = 0
         self._jobs: dict[int, Job] = {}
         self._accepted: tuple[str, Secret] | None = None
@@ -136,12 +134,12 @@ class Supervisor:
     @property
     def since(self) -> float:
         """When the phase was entered, wall-clock seconds."""
-        return self._since
+        return self._since.wall
 
     @property
     def retry_at(self) -> float | None:
         """When the next try is due, wall-clock seconds; None where none is."""
-        return self._retry_at
+        return self._retry_at.wall if self._retry_at is not None else None
 
     @property
     def active_channel(self) -> Channel | None:
@@ -244,7 +242,7 @@ class Supervisor:
         limits = replace(self._limits, jitter=jitter)
         self._state, effects = machine.step(before, event, time.monotonic(), limits)
         if self._state.phase is not before.phase:
-            self._since = time.time()
+            self._since = Moment(time.monotonic())
         if self._state.deadline != before.deadline or self._state.phase is not before.phase:
             self._retry_at = self._next_try()
         self._narrator.tell(before, event, self._state, self._jobs.get(self._state.running or 0))
@@ -274,9 +272,7 @@ class Supervisor:
         if self._knocker is not None:
             self._knocker.cancel()
             self._knocker = None
-        if state.phase is not Phase.BACKING_OFF or state.job is None or state.reason is None:
-            return
-        if state.reason.code in PEER_MAY_BE_AWAY:
+        if state.phase is Phase.BACKING_OFF and state.job is not None and state.knock is not Knock.NONE:
             job = self._jobs[state.target or state.job]
             self._knocker = asyncio.create_task(self._knock_until_answered(state.job, job))
 
@@ -285,7 +281,12 @@ class Supervisor:
             server = parse_server(job.server)
             began = time.monotonic()
             while True:
-                result = await in_daemon_thread(lambda: knock(job.source, server))
+                try:
+                    result = await in_daemon_thread(lambda: knock(job.source, server))
+                except OSError:
+                    # No room for a thread just now; what becomes of the peers will show at the next knock.
+                    await asyncio.sleep(KNOCK_PERIOD_S)
+                    continue
                 self._inbox.put_nowait(Knocked(number, result.failure))
                 if result.failure is None:
                     return
@@ -414,14 +415,14 @@ class Supervisor:
         if run.meter.is_slow is not was_slow:
             self._inbox.put_nowait(Uplink(slow=run.meter.is_slow))
 
-    def _next_try(self) -> float | None:
+    def _next_try(self) -> Moment | None:
         state = self._state
         if state.phase not in (Phase.BACKING_OFF, Phase.FAILED) or state.job is None or state.deadline is None:
             return None
         if state.away:
             # The moment they answer, whenever that is.
             return None
-        return time.time() + state.deadline - time.monotonic()
+        return Moment(state.deadline)
 
     def _clean(self, failure: Failure) -> Failure:
         """A server's own words can hold anything, the key included."""
