@@ -16,10 +16,10 @@ PACKAGE = Path(__file__).resolve().parents[1] / "yiagent"
 LAYERS = (
     # Pure: nouns, names, secrets.
     "__init__ model redact topics",
-    # Pure: what is typed and what ffmpeg says, taken apart; the transition table. YAML.
-    "urls progress machine document rules",
+    # Pure: what is typed and what ffmpeg says, taken apart; what can happen. YAML.
+    "urls progress events document rules",
     # Pure: settings, commands, ffmpeg's command line and its messages.
-    "settings commands ffmpeg diagnosis flow",
+    "settings commands ffmpeg diagnosis flow machine",
     # Pure: the wire's JSON; YAML to settings.
     "payloads config",
     # Single things of the machine.

@@ -8,6 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from yiagent.events import (
+    Effects,
+    Event,
+    Exited,
+    Flowing,
+    Knocked,
+    Launch,
+    Pressed,
+    Send,
+    Signal,
+    TimedOut,
+    Unsuited,
+    Uplink,
+    Wanted,
+)
 from yiagent.machine import (
     AWAY_RETRY_S,
     BLOCKED_STEP_S,
@@ -28,21 +43,8 @@ from yiagent.machine import (
     TABLE,
     UPLINK_SLOW,
     VERDICT_S,
-    Effects,
-    Event,
-    Exited,
-    Flowing,
-    Knocked,
-    Launch,
     Limits,
-    Pressed,
-    Send,
-    Signal,
     State,
-    TimedOut,
-    Unsuited,
-    Uplink,
-    Wanted,
     step,
 )
 from yiagent.model import Failure, Phase, Reason, ReasonCode

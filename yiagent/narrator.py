@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
+from yiagent.events import Event, Exited, Uplink
 from yiagent.ffmpeg import Job
-from yiagent.machine import UPLINK_SLOW, Event, Exited, State, Uplink
+from yiagent.machine import UPLINK_SLOW, State
 from yiagent.model import Failure, Level, Phase, Reason
 from yiagent.store import Journal
 from yiagent.urls import parse_server

@@ -14,29 +14,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from yiagent import machine
+from yiagent import knock, machine
 from yiagent.child import Child, is_stopped
 from yiagent.diagnosis import Diagnosis, is_expected
+from yiagent.events import Event, Exited, Flowing, Knocked, Launch, Pressed, Signal, TimedOut, Unsuited, Uplink, Wanted
 from yiagent.ffmpeg import Job, Plan, look_arguments, needs_look, remux_arguments
 from yiagent.flow import FlowMeter
 from yiagent.guard import Guard
 from yiagent.installed import FfmpegUnusable, InstalledFfmpeg, cannot_start
-from yiagent.knock import knock
-from yiagent.machine import (
-    Event,
-    Exited,
-    Flowing,
-    Knock,
-    Knocked,
-    Launch,
-    Limits,
-    Pressed,
-    State,
-    TimedOut,
-    Unsuited,
-    Uplink,
-    Wanted,
-)
+from yiagent.knock import JITTER, Knocker
+from yiagent.machine import Knock, Limits, State
 from yiagent.memory import REMUX_OOM_SCORE, offer_to_oom_killer, oom_kills
 from yiagent.model import Audio, Channel, Failure, Flow, Level, Origin, Phase, Progress, Reason, ReasonCode
 from yiagent.moment import Moment
@@ -46,21 +33,13 @@ from yiagent.progress import parse_message
 from yiagent.redact import Redactor, Secret
 from yiagent.sendqueue import SendQueue
 from yiagent.store import Journal
-from yiagent.threads import in_daemon_thread
 from yiagent.urls import Url, parse_server
 
-JITTER: Final = 0.25
 # How often the send queue is looked at: as often as ffmpeg reports.
 LOOK_PERIOD_S: Final = 0.5
-# How often absent peers are knocked at: on the local network, where most are back within a minute, and beyond it, where
-# it is somebody else's server. Twice a second costs 0.06 s of processor a minute (measured, x86-64).
-EARLY_KNOCK_PERIOD_S: Final = 0.5
-EARLY_KNOCKS_S: Final = 60.0
-KNOCK_PERIOD_S: Final = 1.0
-FAR_KNOCK_PERIOD_S: Final = 5.0
 # A key the server took before is more likely held by the connection that just broke than refused.
 REJECTIONS_OF_A_KNOWN_KEY: Final = 6
-_SIGNALS: Final = {machine.Signal.TERM: signal.SIGTERM, machine.Signal.KILL: signal.SIGKILL}
+_SIGNALS: Final = {Signal.TERM: signal.SIGTERM, Signal.KILL: signal.SIGKILL}
 
 
 @dataclass(slots=True)
@@ -117,7 +96,7 @@ class Supervisor:
         self._run: _Run | None = None
         self._waiter: asyncio.Task[None] | None = None
         self._looker: asyncio.Task[None] | None = None
-        self._knocker: asyncio.Task[None] | None = None
+        self._knocker = Knocker(self._knocked, self._inbox.put_nowait)
         self._launches = 0
         self._plans: dict[Url, Plan] = {}
         self._sent_before = 0
@@ -269,33 +248,15 @@ class Supervisor:
         state = self._state
         if state.phase is before.phase and state.job == before.job:
             return
-        if self._knocker is not None:
-            self._knocker.cancel()
-            self._knocker = None
-        if state.phase is Phase.BACKING_OFF and state.job is not None and state.knock is not Knock.NONE:
-            job = self._jobs[state.target or state.job]
-            self._knocker = asyncio.create_task(self._knock_until_answered(state.job, job))
+        self._knocker.end()
+        if state.knock is Knock.PENDING and state.target is not None:
+            job = self._jobs[state.target]
+            self._knocker.begin(job.source, parse_server(job.server))
 
-    async def _knock_until_answered(self, number: int, job: Job) -> None:
-        try:
-            server = parse_server(job.server)
-            began = time.monotonic()
-            while True:
-                try:
-                    result = await in_daemon_thread(lambda: knock(job.source, server))
-                except OSError:
-                    # No room for a thread just now; what becomes of the peers will show at the next knock.
-                    await asyncio.sleep(KNOCK_PERIOD_S)
-                    continue
-                self._inbox.put_nowait(Knocked(number, result.failure))
-                if result.failure is None:
-                    return
-                is_early = time.monotonic() - began < EARLY_KNOCKS_S
-                near_period = EARLY_KNOCK_PERIOD_S if is_early else KNOCK_PERIOD_S
-                period = FAR_KNOCK_PERIOD_S if result.far else near_period
-                await asyncio.sleep(period * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
-        except Exception as error:
-            self._inbox.put_nowait(error)
+    def _knocked(self, result: knock.Knock) -> None:
+        job = self._state.job
+        if job is not None:
+            self._inbox.put_nowait(Knocked(job, result.failure))
 
     # --- the child ---
 
