@@ -111,7 +111,7 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
         tasks.append(asyncio.create_task(supervisor.run(), name="supervisor"))
         agent.begin()
         tasks.append(asyncio.create_task(_look_at(ffmpeg, link)))
-        sample = partial(_sample, config, store, supervisor, agent, journal)
+        sample = partial(_sample, config, store, supervisor, guard, agent, journal)
         tasks.append(asyncio.create_task(_guarded("Telemetry", sample, journal), name="telemetry"))
         if link is not None:
             tasks.append(asyncio.create_task(_guarded("MQTT", link.run, journal), name="mqtt"))
@@ -195,14 +195,20 @@ async def _guarded(name: str, front_end: Callable[[], Awaitable[None]], journal:
             await asyncio.sleep(RESTART_FRONT_END_S)
 
 
-async def _sample(config: Config, store: Store, supervisor: Supervisor, agent: Agent, journal: Journal) -> None:
-    """Take a sample every interval, by the monotonic clock, and have the journal tell its counts."""
+async def _sample(
+    config: Config, store: Store, supervisor: Supervisor, guard: Guard, agent: Agent, journal: Journal
+) -> None:
+    """Take a sample every interval, by the monotonic clock, and see to what is to be done now and then."""
     vitals = Vitals(config.telemetry.interface)
     due = next_tick = time.monotonic()
     while True:
         now = time.monotonic()
         if now >= next_tick:
             journal.tick()
+            if guard.check():
+                journal.warning(
+                    "The shell that ends ffmpeg if this agent is killed was ended by something; there is another now"
+                )
             next_tick = now + JOURNAL_TICK_S
         state = supervisor.state
         on_air = state.phase in (Phase.STREAMING, Phase.STALLED) and state.flowing_since is not None

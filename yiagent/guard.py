@@ -34,6 +34,7 @@ class Guard:
         self._keep_open = keep_open
         self._groups: frozenset[int] = frozenset()
         self._shell: subprocess.Popen[bytes] | None = None
+        self._started = False
 
     def start(self) -> None:
         """Start the shell. Raises `OSError` on a machine without one."""
@@ -47,21 +48,35 @@ class Guard:
             start_new_session=True,
             pass_fds=self._keep_open,
         )
+        self._started = True
 
     def watch(self, groups: Iterable[int]) -> None:
         """From now on these process groups, and no others, are ended when the agent is gone."""
         self._groups = frozenset(groups)
-        if self._shell is None:
-            return
-        if not self._tell():
-            # The shell itself was ended by something; without it a crash would leave an ffmpeg behind.
-            with contextlib.suppress(OSError):
-                self.close()
-                self.start()
-                self._tell()
+        if self._started and not self._tell():
+            self._renew()
+
+    def check(self) -> bool:
+        """Whether something had ended the shell (memory run short, say): then there is another. Called now and then."""
+        if not self._started or (self._shell is not None and self._shell.poll() is None):
+            return False
+        return self._renew()
 
     def close(self) -> None:
         """Let the shell go; called when no child is left."""
+        self._started = False
+        self._end()
+
+    def _renew(self) -> bool:
+        # Without the shell a crash would leave an ffmpeg behind. Where none can be started now, `check` tries again.
+        try:
+            self._end()
+            self.start()
+        except OSError:
+            return False
+        return self._tell()
+
+    def _end(self) -> None:
         if self._shell is None:
             return
         assert self._shell.stdin is not None
@@ -72,7 +87,8 @@ class Guard:
         self._shell = None
 
     def _tell(self) -> bool:
-        assert self._shell is not None
+        if self._shell is None:
+            return False
         assert self._shell.stdin is not None
         try:
             self._shell.stdin.write(" ".join(map(str, sorted(self._groups))).encode() + b"\n")
