@@ -13,17 +13,20 @@ from typing import Final
 
 from yiagent.model import Failure, Reason, ReasonCode
 from yiagent.progress import Message
-from yiagent.rules import RULES, SINK, SOURCE
+from yiagent.redact import MASK, Redactor
+from yiagent.rules import RULES, SINK, SOURCE, Rule, then
 
 _WRITE_FAILED = re.compile(
-    r"(av_interleaved_write_frame\(\)|Error (?:muxing a packet|submitting a packet to the muxer|writing trailer"
-    r"|closing file|sending)[^:]*):? .*?(Broken pipe|Connection reset|Connection timed out|End of file"
-    r"|Input/output error|Protocol error|error)",
+    then(
+        r"av_interleaved_write_frame\(\)|Error (?:muxing a packet|submitting a packet to the muxer|writing trailer"
+        r"|closing file|sending)",
+        r"(Broken pipe|Connection reset|Connection timed out|End of file|Input/output error|Protocol error|error)",
+    ),
     re.IGNORECASE,
 )
 _SOURCE_LOST = re.compile(
-    r"(rtsp|in#0|RTP|tcp).*(timed out|Connection reset|End of file|CSeq|Failed reading)|error while.*reading|"
-    r"Error during demuxing|EOF",
+    rf"{then('rtsp|in#0|RTP|tcp', 'timed out|Connection reset|End of file|CSeq|Failed reading')}"
+    rf"|{then('error while', 'reading')}|Error during demuxing|EOF",
     re.IGNORECASE,
 )
 _DECODERS: Final = frozenset({"h264", "hevc"})
@@ -35,7 +38,7 @@ _EXPECTED = re.compile(
 _CERTAIN: Final = 5
 # What owners and camera makers call what ffmpeg names otherwise.
 _NAMES: Final = {"hevc": "H.265", "pcm_alaw": "G.711", "pcm_mulaw": "G.711", "adpcm_g726": "G.726"}
-_INPUT_STREAM = re.compile(r"\s*Stream #0:\d+\S*: (Video|Audio): (\w+)")
+_INPUT_STREAM = re.compile(r"\s*Stream #0:\d\S*: (Video|Audio): (\w{1,40})")
 
 _CLOSED = Reason(ReasonCode.SINK_CLOSED, "The server closed the connection.")
 _CLOSED_AT_ONCE = Reason(
@@ -72,6 +75,11 @@ def _ended_by_signal(number: int) -> Reason:
     return Reason(ReasonCode.FFMPEG_CRASHED, f"ffmpeg itself crashed ({name}). Another version may not.")
 
 
+def _plain(text: str) -> str:
+    """What a camera or a server said, without what would act on the terminal of whoever reads it."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
 def is_expected(message: Message) -> bool:
     """Whether this complaint belongs to a healthy start: the price of a short look at the camera, in mid-GOP.
 
@@ -83,11 +91,12 @@ def is_expected(message: Message) -> bool:
 class Diagnosis:
     """Listens to one child and says, when it is gone or late, why. One instance for each launch.
 
-    `encrypted`: whether the server's URL is rtmps.
+    `encrypted`: whether the server's URL is rtmps. `redactor`: what knows the secrets that may stand in what is heard.
     """
 
-    def __init__(self, *, encrypted: bool) -> None:
+    def __init__(self, *, encrypted: bool, redactor: Redactor | None = None) -> None:
         self._encrypted = encrypted
+        self._redactor = redactor if redactor is not None else Redactor()
         self._best: tuple[int, Failure] | None = None
         self._input_open = False
         self._output_open = False
@@ -110,8 +119,8 @@ class Diagnosis:
         """Whether the server accepted the connection."""
         return self._output_open
 
-    def hear(self, message: Message) -> None:
-        """Take in one line of ffmpeg's standard error."""
+    def hear(self, message: Message, *, cut: bool = False) -> None:
+        """Take in one line of ffmpeg's standard error. `cut`: its end was cut off, perhaps through a secret."""
         text = message.text
         if text.startswith("Input #0"):
             self._input_open = True
@@ -134,10 +143,10 @@ class Diagnosis:
             # How everything fails once ffmpeg was told to end: no news of camera or server.
             return
         if (write := _WRITE_FAILED.search(text)) is not None and self._write_failure is None:
-            self._write_failure = write.group(2).lower()
+            self._write_failure = write.group(1).lower()
         if _SOURCE_LOST.search(message.line) and self._output_open and self._write_failure is None:
             self._source_lost = True
-        self._weigh(message.line)
+        self._weigh(message.line, cut=cut)
 
     def ended(self, status: int, *, flowed: bool, killed_for_memory: Callable[[], bool]) -> Failure:
         """Why the child ended with this status (negative: by that signal), which the agent did not ask for.
@@ -175,15 +184,21 @@ class Diagnosis:
             return Failure(_NO_ANSWER_TLS if self._encrypted else _NO_ANSWER_SINK)
         return Failure(_NO_ANSWER_SOURCE)
 
-    def _weigh(self, line: str) -> None:
+    def _weigh(self, line: str, *, cut: bool) -> None:
         side = SINK if self._input_open else SOURCE
         for rule in RULES:
             if rule.side is not None and rule.side != side:
                 continue
             if self._best is not None and self._best[0] >= rule.rank:
                 continue
-            match = rule.pattern.search(line)
-            if match is not None:
-                words = [_NAMES.get(group, group).strip() for group in match.groups() if group]
+            if rule.pattern.search(line) is not None:
+                words = self._words(rule, line, cut=cut) if rule.pattern.groups else []
                 reason = Reason(rule.code, rule.text.format(*words, "", "").replace(" .", "."))
                 self._best = rule.rank, Failure(reason, rule.needs_person)
+
+    def _words(self, rule: Rule, line: str, *, cut: bool) -> list[str]:
+        """What of the line the reason repeats: taken out of it when it is redacted, for of half a key nobody knows."""
+        match = rule.pattern.search(self._redactor.redact(line, cut=cut))
+        # What is said is recognized in the line itself: a key may be a word like `Server`, or a number.
+        groups = match.groups() if match is not None else (MASK,)
+        return [_NAMES.get(group, _plain(group)).strip() for group in groups if group]

@@ -24,6 +24,9 @@ class Fault:
 
 _NO_TAGS = "a value that begins with ! (a tag) must stand in quotes"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
+# No setting lies deeper; of what does, the end is told.
+_DEEPEST = 4
+_DEEPEST_NODE = 20
 
 
 def shown_key(key: str) -> str:
@@ -32,7 +35,12 @@ def shown_key(key: str) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's parser without aliases: a settings file needs none, and a few lines of them can fill all memory."""
+    """PyYAML's parser without aliases: a settings file needs none, and a few lines of them can fill all memory.
+
+    Nor does it go deep: the time that takes it grows with the square of the depth.
+    """
+
+    _depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
@@ -41,7 +49,13 @@ class _Loader(yaml.SafeLoader):
             self._refuse(event, "a value that begins with & or * (an anchor, an alias) must stand in quotes")
         if getattr(event, "tag", None) is not None:
             self._refuse(event, _NO_TAGS)
-        return super().compose_node(parent, index)
+        if self._depth == _DEEPEST_NODE:
+            raise RecursionError
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
 
     def _refuse(self, event: Any, problem: str) -> None:
         raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
@@ -65,6 +79,10 @@ class Document:
             loader = _Loader(text)
             try:
                 node = loader.get_single_node()
+            except (ValueError, OverflowError):
+                # PyYAML makes numbers of any digits it finds, such as those of "\UFFFFFFFF" or of `%YAML 9…9`.
+                problem = "a number in it is too large"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=loader.get_mark()) from None
             finally:
                 loader.dispose()
             value = self._value(node, ()) if node is not None else {}
@@ -114,7 +132,7 @@ class Document:
                 continue
             here = (*path, key_node.value)
             if key_node.value in result:
-                where = ".".join((*path, shown_key(key_node.value)))
+                where = ".".join(map(shown_key, here[-_DEEPEST:]))
                 self.faults.append(Fault(where, line, f"stands twice (first in line {self.lines[here]})"))
                 continue
             self.lines[here] = line

@@ -22,8 +22,9 @@ SHORT_SECRET: Final = 4
 # A query value this short is a switch (`backup=1`), not a token.
 HARMLESS_LENGTH: Final = 2
 
-_URL_USERINFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^\s/?#'\"<>]*@")
-_URL_QUERY = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://[^\s?'\"<>]*\?)([^\s'\"<>]*)")
+# Each looks for `://` and goes on from there, never over the same text twice: a line may be made to take its time.
+_URL_USERINFO = re.compile(r"(?<=[A-Za-z0-9+.-]://)[^\s/?#'\"<>]*@")
+_URL_QUERY = re.compile(r"(?<=[A-Za-z0-9+.-]://)([^\s?'\"<>]*)(?:\?([^\s'\"<>]*))?")
 # Query parameters of RTMP servers that choose something and open nothing; anything else may be a token.
 _HARMLESS_PARAMETERS = frozenset({"backup", "vhost"})
 
@@ -116,14 +117,22 @@ class Redactor:
         parts = [_alternative(form) for form in sorted(known, key=len, reverse=True)]
         self._pattern = re.compile("|".join(parts))
 
-    def redact(self, text: str) -> str:
-        """`text` with every known secret and every URL credential replaced. Never raises."""
+    def redact(self, text: str, *, cut: bool = False) -> str:
+        """`text` with every known secret and every URL credential replaced. Never raises.
+
+        `cut`: its end was cut off before it came here, perhaps through a secret; what may be left of one goes too.
+        """
         if self._pattern is not None:
             text = self._pattern.sub(MASK, text)
         if "://" in text:
-            text = _URL_USERINFO.sub(rf"\1{MASK}@", text)
-            text = _URL_QUERY.sub(lambda match: match.group(1) + mask_query(match.group(2)), text)
-        return text
+            text = _URL_USERINFO.sub(f"{MASK}@", text)
+            text = _URL_QUERY.sub(_mask_url, text)
+        return text[: max(0, len(text) - self._longest)] + "…" if cut else text
+
+
+def _mask_url(match: re.Match[str]) -> str:
+    address, query = match.groups()
+    return address if query is None else f"{address}?{mask_query(query)}"
 
 
 def _alternative(form: str) -> str:

@@ -1,7 +1,8 @@
 """What single messages of ffmpeg mean, in words a camera's owner understands: a table. Pure.
 
 The patterns come from recordings of ffmpeg 5.1, 7.1 and 9.0 against real and broken peers (`tests/data/stderr`), and
-hold on to the parts that did not change between them.
+hold on to the parts that did not change between them. None takes time that grows with the square of a line's length
+(whoever is at the other end may write it), nor more of a line than a sentence can hold.
 """
 
 from __future__ import annotations
@@ -34,9 +35,19 @@ def _rule(
     return Rule(re.compile(pattern, re.IGNORECASE), code, text, rank, needs_person, side)
 
 
+def then(first: str, second: str) -> str:
+    """A pattern for `first` and, anywhere after it, `second`: the same as `first.*second`, in one pass.
+
+    Where `first` stands a thousand times and `second` never, that one would read the rest of the line a thousand times.
+    """
+    return rf"\A(?>.*?(?:{first})).*(?:{second})"
+
+
 _R = ReasonCode
 SOURCE: Final = "source"
 SINK: Final = "sink"
+# A server URL and a key, at their longest.
+_SERVER = r"rtmps?://\S{0,600}"
 _NO_ROUTE = r"(No route to host|Network is unreachable|Host is unreachable|Network is down)"
 
 RULES: Final = (
@@ -121,7 +132,8 @@ RULES: Final = (
         rank=3,
     ),
     _rule(
-        r"Video codec (\w+) not compatible with flv|codec (\w+)[^.]* not (?:currently )?supported in (?:container|flv)",
+        r"Video codec (\w{1,40}) not compatible with flv"
+        r"|codec (\w{1,40})[^.]{0,80} not (?:currently )?supported in (?:container|flv)",
         _R.SOURCE_CODEC,
         "The camera sends {0}, which this ffmpeg cannot put into RTMP. Set the camera to H.264,"
         " or install ffmpeg 6.1 or newer if the server takes H.265.",
@@ -129,7 +141,7 @@ RULES: Final = (
         needs_person=True,
     ),
     _rule(
-        r"Audio codec (\w+) not compatible with flv|FLV does not support sample rate (\d+)",
+        r"Audio codec (\w{1,40}) not compatible with flv|FLV does not support sample rate (\d{1,9})",
         _R.SOURCE_CODEC,
         "The camera's sound ({0}) does not go into RTMP as it is. Set stream.audio to auto or aac.",
         rank=5,
@@ -151,8 +163,8 @@ RULES: Final = (
         side=SINK,
     ),
     _rule(
-        r"certificate failed verification|certificate verify failed|owner does not match hostname"
-        r"|certificate.*(expired|not yet valid|unknown|untrusted|self.signed)|hostname mismatch",
+        r"certificate failed verification|certificate verify failed|owner does not match hostname|hostname mismatch|"
+        + then("certificate", "expired|not yet valid|unknown|untrusted|self.signed"),
         _R.SINK_TLS,
         "The server's certificate is not trusted, has expired, or is for another name. Check the server URL"
         " and this machine's clock; behind rtmps:// a certificate must be valid.",
@@ -160,7 +172,7 @@ RULES: Final = (
     ),
     _rule(
         r"TLS fatal alert|unexpected TLS packet|handshake failure|wrong version number|SSL routines|gnutls_handshake"
-        r"|mbedtls_ssl_handshake|ssl.*handshake",
+        r"|mbedtls_ssl_handshake|" + then("ssl", "handshake"),
         _R.SINK_TLS,
         "The server refused the encrypted connection, or does not speak TLS on this port. Check port and rtmps://.",
         rank=4,
@@ -213,7 +225,7 @@ RULES: Final = (
         side=SINK,
     ),
     _rule(
-        r"(?:rtmps?://\S*|output[^:]*): (?:Input/output error|Unknown error occurred|Operation not permitted)",
+        rf"(?:{_SERVER}|output[^:]{{0,80}}): (?:Input/output error|Unknown error occurred|Operation not permitted)",
         _R.SINK_REJECTED,
         "The server refused the stream. Check the application in the server URL, and the stream key.",
         rank=1,
@@ -221,7 +233,7 @@ RULES: Final = (
         side=SINK,
     ),
     _rule(
-        r"rtmps?://\S*: (?:End of file|Connection reset|Broken pipe)",
+        rf"{_SERVER}: (?:End of file|Connection reset|Broken pipe)",
         _R.SINK_CLOSED,
         "The server closed the connection while the stream was being set up.",
         rank=1,

@@ -172,9 +172,7 @@ class Journal(_Listeners):
             self._flooded = 0
 
     def _clean(self, message: str, *, cut: bool) -> str:
-        message = self._redactor.redact(message)
-        if cut:
-            message = message[: max(0, len(message) - self._redactor.longest)] + "…"
+        message = self._redactor.redact(message, cut=cut)
         message = "".join(character if character.isprintable() else " " for character in message)
         return message if len(message) <= LONGEST_MESSAGE else message[: LONGEST_MESSAGE - 1] + "…"
 

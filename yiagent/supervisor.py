@@ -268,7 +268,7 @@ class Supervisor:
             looking = needs_look(job, plan)
             arguments = (look_arguments if looking else remux_arguments)(job, plan, capabilities)
             self._launches += 1
-            diagnosis = Diagnosis(encrypted=job.server.lower().startswith("rtmps:"))
+            diagnosis = Diagnosis(encrypted=job.server.lower().startswith("rtmps:"), redactor=self._redactor)
             # Known before it is started: what it says first must find its place.
             run = self._run = _Run(self._launches, job, plan, looking, diagnosis, oom_kills())
             child = await Child.start([self._ffmpeg.program, *arguments], self._heard, self._progressed)
@@ -340,7 +340,7 @@ class Supervisor:
         run = self._run
         level = message.level
         if run is not None:
-            run.diagnosis.hear(message)
+            run.diagnosis.hear(message, cut=cut)
             if is_expected(message):
                 level = Level.DEBUG
             if message.text.startswith("Output #0") and not run.unsuited:

@@ -16,7 +16,7 @@ from yiagent.memory import oom_kills
 from yiagent.model import Audio, Channel
 from yiagent.network import addresses_of, connect, port_of
 from yiagent.progress import Message, parse_message
-from yiagent.redact import Secret
+from yiagent.redact import Redactor, Secret
 from yiagent.settings import Config
 from yiagent.threads import in_daemon_thread
 from yiagent.urls import Url
@@ -107,7 +107,9 @@ async def _look(ffmpeg: Ffmpeg, job: Job, plan: Plan) -> _Look:
     kills = oom_kills()
     command = [ffmpeg.path, *look_arguments(job, plan, ffmpeg.capabilities)]
     status, output = await run_to_end(command, timeout_s=timeout_s, most_bytes=LOOK_BYTES)
-    look = _Look(Diagnosis(encrypted=False), "", None)
+    redactor = Redactor()
+    redactor.learn(job.password, user=job.username)
+    look = _Look(Diagnosis(encrypted=False, redactor=redactor), "", None)
     for line in output.splitlines():
         message = parse_message(line)
         look.diagnosis.hear(message)
