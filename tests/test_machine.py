@@ -248,8 +248,11 @@ def test_after_a_healthy_minute_the_next_try_is_at_once() -> None:
     bench.feed(Flowing()).after(HEALTHY_RUN_S).feed(Flowing())
     assert bench.state.attempt == 0
     bench.feed(Exited(CLOSED))
-    assert (bench.state.phase, bench.effects) == (Phase.STARTING, (Launch(1),))
     assert bench.state.reason == CLOSED.reason
+    assert replace_bench(bench).feed(Knocked(1, None)).effects == (Launch(1),), "as soon as the peers have answered"
+    assert replace_bench(bench).feed(Knocked(1, CLOSED)).state.away
+    bench = streaming(HEALTHY_RUN_S).feed(Exited(CRASHED))
+    assert (bench.state.phase, bench.effects) == (Phase.STARTING, (Launch(1),)), "no peer's business"
 
 
 def test_a_stall_is_told_first_and_ended_at_the_limit() -> None:
@@ -414,6 +417,8 @@ def test_a_trial_of_hd_that_fails_returns_to_sd_at_once(end: Exited | TimedOut) 
     bench.feed(end)
     if isinstance(end, TimedOut):
         bench.feed(Exited(CLOSED))
+    if bench.state.phase is Phase.BACKING_OFF:
+        bench.feed(Knocked(1, None))
     assert bench.effects == (Launch(2),)
     assert bench.state.in_vain == 2
 

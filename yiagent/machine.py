@@ -255,9 +255,15 @@ def _retry(state: State, failure: Failure, now: float, limits: Limits) -> Step:
     was_trying = state.trying
     if was_trying:
         state = _step_down(state, FIRST_STEP_UP_S, now)
-    if was_trying or was_healthy:
-        return _launch(replace(state, running=None, attempt=state.attempt + 1, failure=failure), now, limits)
-    return _fail(state, failure, now, limits)
+    if not (was_trying or was_healthy):
+        return _fail(state, failure, now, limits)
+    state = replace(
+        state, running=None, attempt=state.attempt + 1, failure=failure, flowing_since=None, slow_since=None
+    )
+    if failure.reason.code not in PEER_MAY_BE_AWAY:
+        return _launch(state, now, limits)
+    # At once, but for the milliseconds of a knock: into a peer that is gone, a launch would be a doomed one.
+    return replace(state, phase=Phase.BACKING_OFF, deadline=now + VERDICT_S, knock=Knock.OVERDUE, relaunches=0), ()
 
 
 def _wish(state: State, event: Wanted) -> State:

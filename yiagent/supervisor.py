@@ -37,8 +37,9 @@ from yiagent.urls import Url, parse_server
 
 # How often the send queue is looked at: as often as ffmpeg reports.
 LOOK_PERIOD_S: Final = 0.5
-# A key the server took before is more likely held by the connection that just broke than refused.
-REJECTIONS_OF_A_KNOWN_KEY: Final = 6
+# A key that the server took before is more likely held by the connection that just broke than refused: nginx-rtmp, as
+# it comes, holds one whose network went away for 60 to 90 s.
+KEY_MAY_BE_HELD_S: Final = 180.0
 _SIGNALS: Final = {Signal.TERM: signal.SIGTERM, Signal.KILL: signal.SIGKILL}
 
 
@@ -93,6 +94,7 @@ class Supervisor:
         self._job_number = 0
         self._jobs: dict[int, Job] = {}
         self._accepted: tuple[str, Secret] | None = None
+        self._rejected_at: float | None = None
         self._run: _Run | None = None
         self._waiter: asyncio.Task[None] | None = None
         self._looker: asyncio.Task[None] | None = None
@@ -227,6 +229,7 @@ class Supervisor:
         self._narrator.tell(before, event, self._state, self._jobs.get(self._state.running or 0))
         if isinstance(event, Flowing) and self._run is not None:
             self._accepted = (self._run.job.server, self._run.job.key)
+            self._rejected_at = None
         self._knock_or_not(before)
         for effect in effects:
             if isinstance(effect, Launch):
@@ -249,7 +252,7 @@ class Supervisor:
         if state.phase is before.phase and state.job == before.job:
             return
         self._knocker.end()
-        if state.knock is Knock.PENDING and state.target is not None:
+        if state.knock in (Knock.PENDING, Knock.OVERDUE) and state.target is not None:
             job = self._jobs[state.target]
             self._knocker.begin(job.source, parse_server(job.server))
 
@@ -304,12 +307,12 @@ class Supervisor:
         )
         learned = self._learn(run)
         relaunch = learned if run.looking else learned and not run.meter.flowed
-        if (
-            failure.reason.code is ReasonCode.SINK_REJECTED
-            and self._accepted == (run.job.server, run.job.key)
-            and self._state.attempt < REJECTIONS_OF_A_KNOWN_KEY
-        ):
-            failure = Failure(failure.reason)
+        if failure.reason.code is ReasonCode.SINK_REJECTED and self._accepted == (run.job.server, run.job.key):
+            now = time.monotonic()
+            if self._rejected_at is None:
+                self._rejected_at = now
+            if now - self._rejected_at < KEY_MAY_BE_HELD_S:
+                failure = Failure(failure.reason)
         return Exited(failure, relaunch=relaunch)
 
     def _learn(self, run: _Run) -> bool:
@@ -341,7 +344,8 @@ class Supervisor:
         level = message.level
         if run is not None:
             run.diagnosis.hear(message, cut=cut)
-            if is_expected(message):
+            if is_expected(message) or self._state.phase is Phase.STOPPING:
+                # What it says of being ended, it was told to.
                 level = Level.DEBUG
             if message.text.startswith("Output #0") and not run.unsuited:
                 codec = run.diagnosis.audio_codec
