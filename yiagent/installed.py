@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import shutil
+from pathlib import Path
 from typing import Final
 
 from yiagent.child import run_to_end
@@ -51,7 +52,7 @@ class InstalledFfmpeg:
             path = shutil.which(self.program)
             try:
                 if path is None:
-                    raise FfmpegUnusable(missing_message(self.program))
+                    raise FfmpegUnusable(_why_not(self.program))
                 status = os.stat(path)  # noqa: PTH116 - Path.stat() is refused here as slow, which stat(2) is not
                 identity = (path, status.st_mtime_ns, status.st_size, status.st_ino)
                 if self._known is None or identity != self._known_of:
@@ -72,6 +73,15 @@ class InstalledFfmpeg:
             return capabilities
         self._journal.warning(f"{path} did not say which version it is; going on as with a current ffmpeg")
         return Capabilities("unknown", "timeout")
+
+
+def _why_not(program: str) -> str:
+    """Why what lies there, if anything does, is no program."""
+    path = Path(program)
+    if "/" not in program or not path.exists():
+        return missing_message(program)
+    what = "is a folder" if path.is_dir() else "may not be executed by this user (chmod +x)"
+    return f"“{program}” {what}. Set `ffmpeg:` to where ffmpeg is."
 
 
 def cannot_start(program: str, error: OSError) -> FfmpegUnusable:
