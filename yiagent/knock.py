@@ -20,10 +20,10 @@ from yiagent.progress import parse_message
 from yiagent.threads import in_daemon_thread
 from yiagent.urls import Url
 
-# How often absent peers are knocked at: on the local network, where most are back within a minute, and beyond it, where
+# How often absent peers are knocked at: on the local network, where most are back within minutes, and beyond it, where
 # it is somebody else's server. Twice a second costs 0.06 s of processor a minute (measured, x86-64).
 EARLY_PERIOD_S: Final = 0.5
-EARLY_S: Final = 60.0
+EARLY_S: Final = 300.0
 NEAR_PERIOD_S: Final = 1.0
 FAR_PERIOD_S: Final = 5.0
 # Agents of one household must not all come back in the same instant.
