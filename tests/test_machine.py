@@ -198,6 +198,16 @@ def test_a_run_of_some_seconds_does_not_lengthen_the_back_off() -> None:
         bench.wait_for_peers()
 
 
+def test_what_passes_by_itself_is_tried_every_few_seconds() -> None:
+    """A key that the old connection still holds is free any moment."""
+    bench = Bench().feed(Wanted(1))
+    waits = []
+    for _ in range(6):
+        waits.append(bench.feed(Exited(Failure(REFUSED.reason, passes=True))).wait_s)
+        bench.time_out()
+    assert waits == [1, 2, 4, 4, 4, 4]
+
+
 def test_a_launch_waits_for_the_knock_to_tell() -> None:
     """A peer that swallows packets takes seconds to be known as away: no launch is wasted on it meanwhile."""
     late = Bench().feed(Wanted(1), Exited(CLOSED)).time_out()

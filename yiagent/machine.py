@@ -49,6 +49,8 @@ LONG_RUN_S: Final = 5.0
 LEAST_WAIT_S: Final = 0.5
 FIRST_BACKOFF_S: Final = 1.0
 LONGEST_BACKOFF_S: Final = 15.0
+# What ends by itself any moment is tried at least every four seconds.
+PASSING_DOUBLINGS: Final = 2
 # What only a person can mend is still tried now and then: keys get re-enabled, cameras rebooted.
 FAILED_RETRY_S: Final = 300.0
 # While a peer does not answer a knock, a launch would be doomed; it is still tried now and then: the knock may err.
@@ -227,7 +229,7 @@ def _stop(state: State, now: float, after: After, failure: Failure | None, *, bl
 
 def _fail(state: State, failure: Failure, now: float, limits: Limits) -> Step:
     """No child is left, and it was not by wish: wait, then try again."""
-    exponent = min(state.failed_launches, 16)
+    exponent = min(state.failed_launches, PASSING_DOUBLINGS if failure.passes else 16)
     state = replace(
         state,
         running=None,

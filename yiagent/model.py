@@ -100,11 +100,13 @@ class Reason:
 class Failure:
     """Why one launch of the remux ended or could not begin.
 
-    `needs_person`: waiting does not mend it (a refused key, a wrong password), so it is retried slowly.
+    `needs_person`: waiting does not mend it (a refused key, a wrong password), so it is retried slowly. `passes`: it
+    ends by itself, nobody knows when, so the waits do not grow beyond some seconds.
     """
 
     reason: Reason
     needs_person: bool = False
+    passes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -312,7 +312,7 @@ class Supervisor:
             if self._rejected_at is None:
                 self._rejected_at = now
             if now - self._rejected_at < KEY_MAY_BE_HELD_S:
-                failure = Failure(failure.reason)
+                failure = Failure(failure.reason, passes=True)
         return Exited(failure, relaunch=relaunch)
 
     def _learn(self, run: _Run) -> bool:
