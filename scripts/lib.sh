@@ -35,6 +35,7 @@ gstreamer1.0-plugins-good   dpkg            their RTP packets
 gstreamer1.0-plugins-bad    dpkg            their H.265
 gstreamer1.0-plugins-ugly   dpkg            their H.264
 gstreamer1.0-libav          dpkg            their AAC
+nftables                    :nft            makes a server vanish from a network of the test's own
 "
 check_packages='
 shellcheck                  :shellcheck     reads the shell scripts

@@ -20,7 +20,15 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import fuzz
+from tests.fuzz import __main__ as program
+from tests.fuzz.mutator import Mutator
+from tests.fuzz.run import Finding, fuzz
+from tests.fuzz.table import TARGETS
+from tests.fuzz.target import Target
+from tests.fuzz.targets_commands import Payloads, Wishes
+from tests.fuzz.targets_config import Settings
+from tests.fuzz.targets_ffmpeg import Launches, Reports
+from tests.fuzz.targets_secrets import Leaks
 from yiagent.config import ConfigError, parse_config
 from yiagent.diagnosis import Diagnosis
 from yiagent.progress import LONGEST_LINE, ProgressParser, parse_message
@@ -32,10 +40,10 @@ RANDOMS = st.integers(0, 2**32).map(random.Random)
 
 
 @pytest.mark.parametrize("seed", [1, 20261122])
-@pytest.mark.parametrize("name", fuzz.TARGETS)
+@pytest.mark.parametrize("name", TARGETS)
 def test_a_short_run_of_each_fuzzer(name: str, seed: int, tmp_path: Path) -> None:
     """Every target takes what the mutator makes of real inputs. The long run is `python -m tests.fuzz`."""
-    figures = fuzz.fuzz(name, fuzz.TARGETS[name](), amount=SMALL, seed=seed, folder=tmp_path)
+    figures = fuzz(name, TARGETS[name](), amount=SMALL, seed=seed, folder=tmp_path)
     assert figures.fed_bytes >= SMALL
     assert figures.cases > 20
     assert not list(tmp_path.iterdir())
@@ -43,8 +51,8 @@ def test_a_short_run_of_each_fuzzer(name: str, seed: int, tmp_path: Path) -> Non
 
 # --- inputs with a structure ----------------------------------------------------------------------------------------
 
-PAYLOADS, SETTINGS, WISHES = fuzz.Payloads(), fuzz.Settings(), fuzz.Wishes()
-REPORTS, LAUNCHES, LEAKS = fuzz.Reports(), fuzz.Launches(), fuzz.Leaks()
+PAYLOADS, SETTINGS, WISHES = Payloads(), Settings(), Wishes()
+REPORTS, LAUNCHES, LEAKS = Reports(), Launches(), Leaks()
 WORDS = st.sampled_from(
     ["stream", "server", "key", "channel", "transaction", "version", "ON", "OFF", "hd", "auto", "rtmp://h/app", "", "a"]
 )
@@ -294,11 +302,11 @@ def test_no_depth_is_gone_into(opening: bytes) -> None:
 # --- the fuzzer itself ----------------------------------------------------------------------------------------------
 
 
-class _Planted(fuzz.Target):
+class _Planted(Target):
     """A target with a fault in it."""
 
     def __init__(self, feed: Callable[[bytes], object], limit_s: float = 0.25) -> None:
-        self.mutator = fuzz.Mutator([b"a real input\n", b"[1, 2, 3]"], (b"nasty",), 500)
+        self.mutator = Mutator([b"a real input\n", b"[1, 2, 3]"], (b"nasty",), 500)
         self.limit_s = limit_s
         self._feed = feed
 
@@ -306,10 +314,10 @@ class _Planted(fuzz.Target):
         self._feed(data)
 
 
-def _found(target: fuzz.Target, folder: Path, *, amount: int = 50_000, watchdog_s: float = 5.0) -> tuple[str, bytes]:
+def _found(target: Target, folder: Path, *, amount: int = 50_000, watchdog_s: float = 5.0) -> tuple[str, bytes]:
     """What the fuzzer says, and the input it kept."""
-    with pytest.raises(fuzz.Finding) as finding:
-        fuzz.fuzz("planted", target, amount=amount, seed=7, folder=folder, watchdog_s=watchdog_s)
+    with pytest.raises(Finding) as finding:
+        fuzz("planted", target, amount=amount, seed=7, folder=folder, watchdog_s=watchdog_s)
     text = f"{finding.value}"
     match = re.match(r"planted, seed 7, case (\d+): ", text)
     assert match is not None
@@ -372,7 +380,7 @@ def test_a_slow_moment_is_none(tmp_path: Path) -> None:
             seen.add(data)
             _burn(0.05)
 
-    fuzz.fuzz("planted", _Planted(feed, limit_s=0.03), amount=20_000, seed=7, folder=tmp_path)
+    fuzz("planted", _Planted(feed, limit_s=0.03), amount=20_000, seed=7, folder=tmp_path)
     assert len(seen) == 5
 
 
@@ -390,22 +398,23 @@ def test_growth_is_found(tmp_path: Path) -> None:
 
 def test_a_leak_is_found(tmp_path: Path) -> None:
     """Had nobody told the redactor of the secrets, they would be found in the log."""
-    with pytest.raises(fuzz.Finding, match="a piece of a secret is left"):
-        fuzz.fuzz("journal", fuzz.Leaks(told=False), amount=SMALL, seed=7, folder=tmp_path)
+    with pytest.raises(Finding, match="a piece of a secret is left"):
+        fuzz("journal", Leaks(told=False), amount=SMALL, seed=7, folder=tmp_path)
 
 
 def test_what_hears_no_signal_is_ended_by_the_kernel(tmp_path: Path) -> None:
     """C code may let nobody in: then the process ends, tells where it stood, and the input at work is on disk."""
-    program = f"""
-import pathlib, sys
-from tests import fuzz
+    script = f"""
+from tests.fuzz import __main__ as program, watch
 from tests.test_fuzz import _Planted
-fuzz.LAST_RESORT_S = 0.3
-fuzz.tempfile.mkdtemp = lambda prefix: {f"{tmp_path}"!r}
-fuzz.TARGETS = {{"planted": lambda: _Planted(lambda data: b"nasty" in data and sum(range(10**13)))}}
-fuzz.main(["--seed", "7"])
+watch.LAST_RESORT_S = 0.3
+program.tempfile.mkdtemp = lambda prefix: {f"{tmp_path}"!r}
+program.TARGETS = {{"planted": lambda: _Planted(lambda data: b"nasty" in data and sum(range(10**13)))}}
+program.main(["--seed", "7"])
 """
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, cwd=fuzz.HERE.parent)
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, timeout=60, cwd=Path(__file__).parents[1]
+    )
     assert ended.returncode == -signal.SIGPROF
     assert b"in feed" in ended.stderr
     header, data = (tmp_path / "planted-7.running").read_bytes().split(b":\n", 1)
@@ -416,7 +425,7 @@ fuzz.main(["--seed", "7"])
 
 def _inputs(seed: int, folder: Path) -> list[bytes]:
     inputs: list[bytes] = []
-    fuzz.fuzz("planted", _Planted(inputs.append), amount=20_000, seed=seed, folder=folder)
+    fuzz("planted", _Planted(inputs.append), amount=20_000, seed=seed, folder=folder)
     return inputs
 
 
@@ -439,14 +448,14 @@ def test_the_mutator_makes_many_things() -> None:
 def test_the_program(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It names its seed and gives each target's figures; a finding makes it fail, and so does a target that is none."""
     monkeypatch.setattr(tempfile, "tempdir", f"{tmp_path}")
-    assert fuzz.main(["--bytes", "20000", "--seed", "5", "intent", "progress"]) == 0
+    assert program.main(["--bytes", "20000", "--seed", "5", "intent", "progress"]) == 0
     first, *lines = capsys.readouterr().out.splitlines()
     assert first.startswith("seed 5;")
     assert [line.split()[0] for line in lines] == ["intent", "progress"]
     with pytest.raises(SystemExit) as usage:
-        fuzz.main(["nothing"])
+        program.main(["nothing"])
     assert usage.value.code == 2
-    planted: Mapping[str, Callable[[], fuzz.Target]] = {"planted": lambda: _Planted(lambda data: data[10**6])}
-    monkeypatch.setattr(fuzz, "TARGETS", planted)
-    assert fuzz.main(["--bytes", "20000"]) == 1
+    planted: Mapping[str, Callable[[], Target]] = {"planted": lambda: _Planted(lambda data: data[10**6])}
+    monkeypatch.setattr(program, "TARGETS", planted)
+    assert program.main(["--bytes", "20000"]) == 1
     assert "IndexError" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """The peers of the other tests are real: what they show of a camera, a server or a broker is what those do."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -235,7 +236,15 @@ def test_a_camera_comes_back_on_its_port_and_ends_clean(tmp_path: Path) -> None:
         assert "Traceback" not in camera.log_text
 
     command = [sys.executable, "-m", "tests.peers.live_camera", "--port", f"{camera.port}", "--video", "h265"]
-    encoding = subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    encoding = subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        # Nothing is kept there, so it has to encode.
+        env={**os.environ, "YIAGENT_TEST_CLIPS": f"{tmp_path / 'clips'}"},
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     parent = psutil.Process(encoding.pid)
     wait_until(lambda: bool(parent.children(recursive=True)), 5, "the encoders")
     children = parent.children(recursive=True)

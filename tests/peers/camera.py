@@ -15,7 +15,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 class LiveCamera(Peer):
     """The camera of `live_camera.py`: its clients join in the middle of a group of pictures.
 
-    `freeze()` and `thaw()` stop the whole camera; `freeze_media()` only what it sends.
+    `freeze()` and `thaw()` stop the whole camera; `freeze_media()` only what it sends. `swapped`: HD's path shows the
+    small picture, SD's the large one.
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class LiveCamera(Peer):
         login: str = "",
         auth: Literal["digest", "basic"] = "digest",
         sprop: bool = True,
+        swapped: bool = False,
         gop_s: float = 2.0,
         hd_kbps: int = 1000,
         sd_kbps: int = 400,
@@ -38,6 +40,7 @@ class LiveCamera(Peer):
             *("--port", f"{self.port}", "--audio", audio, "--video", video, "--login", login, "--auth", auth),
             *("--gop", f"{gop_s}", "--hd-kbps", f"{hd_kbps}", "--sd-kbps", f"{sd_kbps}"),
             *([] if sprop else ["--no-sprop"]),
+            *(["--swap"] if swapped else []),
         ]
 
     @property
@@ -82,6 +85,10 @@ class LiveCamera(Peer):
     def set_audio(self, audio: Audio) -> None:
         """Offer this sound from the next client on."""
         self._tell(f"audio {audio}")
+
+    def lose_packets(self, percent: int) -> None:
+        """Send only the others of the media packets that go out by UDP."""
+        self._tell(f"lose {percent}")
 
     def command(self) -> list[str]:
         """Run it with the interpreter of the tests."""

@@ -9,6 +9,7 @@ a line, each confirmed by `done COMMAND`:
     refuse | accept         close new connections at once | serve them
     login USER:PASS | login ask new requests for it | for nothing
     audio none|aac|pcma     from the next client on
+    lose PERCENT            of the media packets that go out by UDP
     quit
 """
 
@@ -61,7 +62,10 @@ class Clips:
     @classmethod
     def make(cls, options: argparse.Namespace) -> Self:
         """Encode them, side by side."""
-        rates = (options.hd_kbps, options.sd_kbps)
+        sizes, rates = [*PICTURES.values()], [options.hd_kbps, options.sd_kbps]
+        if options.swap:
+            sizes.reverse()
+            rates.reverse()
         with ThreadPoolExecutor() as pool:
 
             def encode(size: str, kbps: int) -> Future[Clip]:
@@ -72,7 +76,7 @@ class Clips:
             if options.video == "none":
                 videos: list[Clip | None] = [None for _ in PICTURES]
             else:
-                encoding = [encode(size, kbps) for size, kbps in zip(PICTURES.values(), rates, strict=True)]
+                encoding = [encode(size, kbps) for size, kbps in zip(sizes, rates, strict=True)]
                 videos = [clip.result() for clip in encoding]
             return cls(videos, {codec: clip.result() for codec, clip in audios.items()})
 
@@ -127,6 +131,8 @@ class Camera:
                 self.set_login(" ".join(login))
             case ["audio", "none" | "aac" | "pcma" as codec]:
                 self.set_audio(codec)
+            case ["lose", percent] if percent.isdigit():
+                self.udp.lost_share = int(percent) / 100
             case ["quit"]:
                 self.done.set()
             case _:
@@ -336,6 +342,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--login", default="", metavar="USER:PASS")
     parser.add_argument("--auth", choices=["basic", "digest"], default="digest")
     parser.add_argument("--no-sprop", action="store_true", help="leave the parameter sets out of the SDP")
+    parser.add_argument("--swap", action="store_true", help="the small picture on HD's path, the large on SD's")
     parser.add_argument("--gop", type=float, default=2.0, metavar="SECONDS")
     parser.add_argument("--hd-kbps", type=int, default=1000)
     parser.add_argument("--sd-kbps", type=int, default=400)

@@ -1,12 +1,21 @@
 """Short clips made by ffmpeg once and cut into RTP payloads, to be played round and round."""
 
 import base64
+import hashlib
+import os
 import re
 import subprocess
+import sys
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
+from pathlib import Path
 
-from tests.peers.process import PeerError, dying_with_parent
+from tests.peers.process import PeerError, dying_with_parent, find_program
+
+# Beside the virtual environment's packages: private to the checkout, and gone with it.
+KEPT = Path(os.environ.get("YIAGENT_TEST_CLIPS", Path(sys.prefix) / "clips"))
 
 VIDEO_FPS = 15
 VIDEO_CLOCK_HZ = 90_000
@@ -108,10 +117,25 @@ def _encoder(codec: str, gop: int) -> tuple[str, ...]:
 
 
 def _ffmpeg(*arguments: str) -> bytes:
-    command = dying_with_parent(["ffmpeg", "-nostdin", "-v", "error", *arguments, "pipe:1"])
+    """What ffmpeg makes of these arguments, kept: every camera of a test run would encode the same clips."""
+    program = Path(find_program("ffmpeg"))
+    made = program.stat()
+    what = f"{arguments} {program} {made.st_mtime_ns} {made.st_size}"
+    kept = KEPT / hashlib.sha256(what.encode()).hexdigest()
+    with suppress(OSError):
+        return kept.read_bytes()
+    command = dying_with_parent([f"{program}", "-nostdin", "-v", "error", *arguments, "pipe:1"])
     run = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
     if run.returncode != 0:
         raise PeerError(f"ffmpeg failed with status {run.returncode}: {' '.join(command)}")
+    with suppress(OSError):
+        if sys.prefix == sys.base_prefix:
+            return run.stdout  # no virtual environment, so no place of the checkout's own
+        KEPT.mkdir(exist_ok=True)
+        # Whole or not at all: another test may be looking for it.
+        written = kept.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+        written.write_bytes(run.stdout)
+        written.replace(kept)
     return run.stdout
 
 

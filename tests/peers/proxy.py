@@ -25,6 +25,8 @@ class Proxy:
         self._buffer_bytes = buffer_bytes
         self._flows = threading.Event()
         self._flows.set()
+        self._hears = threading.Event()
+        self._hears.set()
         self._refuses = False
         self._bytes_per_s = 0.0
         self._lock = threading.Lock()
@@ -45,6 +47,14 @@ class Proxy:
     def thaw(self) -> None:
         """Relay again, beginning with what was held back."""
         self._flows.set()
+
+    def deafen(self) -> None:
+        """Relay nothing more of what clients say, while what the server says still comes through."""
+        self._hears.clear()
+
+    def hear(self) -> None:
+        """Relay it again, beginning with what was held back."""
+        self._hears.set()
 
     def cut(self) -> None:
         """Close all connections."""
@@ -89,6 +99,7 @@ class Proxy:
         self._listening.close()
         self._listening = None
         self.thaw()
+        self.hear()
         self.cut()
 
     def __enter__(self) -> Self:
@@ -132,26 +143,30 @@ class Proxy:
             return
         with server:
             server.settimeout(None)
+            # Or what a frozen server does not take would disappear in here for megabytes.
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._buffer_bytes)
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._remember(server)
             try:
                 server.sendall(taken)
-                back = threading.Thread(target=self._pump, args=(server, client), daemon=True)
+                back = threading.Thread(target=self._pump, args=(server, client, self._flows), daemon=True)
                 back.start()
-                self._pump(client, server)
+                self._pump(client, server, self._flows, self._hears)
                 back.join()
             finally:
                 self._forget(server)
 
-    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+    def _pump(self, source: socket.socket, target: socket.socket, *gates: threading.Event) -> None:
         due_s = time.monotonic()
         try:
             while True:
-                self._flows.wait()
+                for gate in gates:
+                    gate.wait()
                 data = source.recv(self._chunk_bytes())
                 # What arrived while waiting to read belongs to the frozen time too.
-                self._flows.wait()
+                for gate in gates:
+                    gate.wait()
                 if not data:
                     break
                 if self._bytes_per_s:

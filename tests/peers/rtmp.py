@@ -45,10 +45,13 @@ class RtmpServer(Peer):
 
     Applications: `live` and `live/instance` take anything, `checked` takes exactly `key` and asks for it by
     `on_publish`, `denied` takes nothing, and says so only after the first write. The name of a stream is a key without
-    its query.
+    its query. `idle_s`: a publisher that sends nothing for so long is dropped; None: it is kept for ever, and whoever
+    else wants to publish the same stream is refused.
     """
 
-    def __init__(self, folder: Path, *, key: str = "right-key", tls: Sequence[KeyPair] = ()) -> None:
+    def __init__(
+        self, folder: Path, *, key: str = "right-key", tls: Sequence[KeyPair] = (), idle_s: int | None = None
+    ) -> None:
         super().__init__("nginx", folder)
         if not PLAIN_KEY.fullmatch(key):
             raise ValueError(f"a key that nginx would compare in escaped form: {key!r}")
@@ -58,6 +61,7 @@ class RtmpServer(Peer):
         self.rtmps_ports = [free_port() for _ in tls]
         self.has_ipv6 = has_ipv6_loopback()
         self._tls = list(tls)
+        self._idle_s = idle_s
         self._closed_file = folder / "checked-is-closed"
 
     @property
@@ -158,6 +162,7 @@ class RtmpServer(Peer):
             listen.append(f"listen [::1]:{self.port} ipv6only=on;")
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         temporary = " ".join(f"{kind}_temp_path {self.folder / kind};" for kind in kinds)
+        drop_idle = f"drop_idle_publisher {self._idle_s}s;" if self._idle_s is not None else ""
         on_publish = f"on_publish http://127.0.0.1:{self.http_port}/may-publish; notify_method get;"
         return f"""
 {load}
@@ -173,6 +178,7 @@ rtmp {{
         {" ".join(listen)}
         access_log off;
         chunk_size 4096;
+        {drop_idle}
         application live {{ live on; }}
         application live/instance {{ live on; }}
         application checked {{ live on; {on_publish} }}

@@ -138,9 +138,10 @@ class UdpSink:
         self._rtcp_address = (host, rtcp_port)
 
     def send_rtp(self, packets: list[bytes]) -> None:
-        """Send all packets."""
+        """Send all packets but those that are to be lost."""
         for packet in packets:
-            self._ports.rtp.sendto(packet, self._rtp_address)
+            if random.random() >= self._ports.lost_share:
+                self._ports.rtp.sendto(packet, self._rtp_address)
 
     def send_rtcp(self, packet: bytes) -> None:
         """Send a report."""
@@ -155,6 +156,7 @@ class UdpPorts:
 
     def __init__(self) -> None:
         self.numbers = free_port_pair()
+        self.lost_share = 0.0
 
     async def open(self, host: str) -> None:
         """Bind both ports."""
