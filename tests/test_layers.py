@@ -17,16 +17,16 @@ LAYERS = (
     # Pure: nouns, names, secrets.
     "__init__ model redact topics",
     # Pure: what is typed and what ffmpeg says, taken apart; what can happen. YAML.
-    "urls progress events document rules",
+    "urls progress events document rules notice",
     # Pure: settings, commands, ffmpeg's command line and its messages.
     "settings commands ffmpeg diagnosis flow machine",
     # Pure: the wire's JSON; YAML to settings.
     "payloads config",
     # Single things of the machine.
-    "certificates guard lean memory moment network sendqueue service threads store vitals",
+    "certificates guard lean memory moment mqttclient network sendqueue service threads store vitals",
     # The child, the intent's file and its lock, the broker's connection.
     "child intent lock broker knock narrator",
-    "installed",
+    "installed protocol",
     # The one who owns the child.
     "supervisor",
     # The one door.
@@ -59,7 +59,7 @@ IMPURE = {
     "psutil",
 }
 # Each dependency, and the modules that are made for it.
-THIRD_PARTY = {"yaml": {"document"}, "voluptuous": {"config"}, "psutil": None, "paho": {"broker"}}
+THIRD_PARTY = {"yaml": {"document"}, "voluptuous": {"config"}, "psutil": None, "paho": {"broker", "mqttclient"}}
 # The package's own pieces that a wire name is made of; each alone is a word like any other.
 WIRE_NAMES = "availability|info|state|telemetry|log|snapshot|response|request"
 TOPIC = re.compile(rf"\S*/set|availability|\S*/({WIRE_NAMES})|({WIRE_NAMES})/\S*|[+#]/\S*|\S*/[+#](/\S*)?")

@@ -12,20 +12,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 import paho.mqtt.client as paho
-import psutil
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from yiagent.commands import MAX_PAYLOAD_BYTES
+from yiagent.mqttclient import Client, Outlet, longest_packet_bytes, no_delay
 from yiagent.settings import MqttConfig
 from yiagent.threads import in_daemon_thread
 
@@ -35,25 +34,10 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S: Final = 10.0
 # Acknowledged messages waiting for a broker that does not answer; beyond, publishing fails instead of piling up.
 MOST_QUEUED: Final = 50
-# Telemetry and log lines are sent at QoS 0, which paho queues without limit towards a broker that does not read.
-MOST_UNWRITTEN: Final = 10
-LONGEST_PACKET_BYTES: Final = 16 << 20
-# Of this machine's memory, what one packet may take at the most: 64 MB cameras are real.
-PACKET_SHARE: Final = 64
-
-
-class _NoSsl:
-    """What paho catches by name around every read, also on a Python without `ssl` (as `lean.drop_ssl` makes it)."""
-
-    class SSLWantReadError(Exception):
-        """Never raised: nothing is encrypted."""
-
-    class SSLWantWriteError(Exception):
-        """Never raised: nothing is encrypted."""
-
-
-if getattr(paho, "ssl", None) is None:
-    vars(paho)["ssl"] = _NoSsl
+# For DISCONNECT to leave; a broker that reads no more does not let it.
+GOODBYE_S: Final = 1.0
+NO_ANSWER: Final = "it takes the connection but does not answer"
+CUT: Final = "the connection was lost"
 
 
 class Ended(Enum):
@@ -93,10 +77,11 @@ class Received:
 class Acknowledged:
     """The broker's answer to a subscription, or to a publication at QoS 1 (by MQTT 3.1.1 always a favourable one).
 
-    `what`: in words, such as "publish to yiagent/cam/state".
+    `verb`: "publish" or "listen", to `topic`.
     """
 
-    what: str
+    verb: str
+    topic: str
     allowed: bool
 
 
@@ -122,9 +107,8 @@ class Connection:
         self._post = post
         self._closed = False
         self._accepted = False
-        self._names: dict[int, str] = {}
-        self._unwritten: deque[paho.MQTTMessageInfo] = deque()
-        client = paho.Client(
+        self._asked: dict[int, tuple[str, str]] = {}
+        client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
             protocol=MQTTProtocolVersion.MQTTv5 if mqtt5 else MQTTProtocolVersion.MQTTv311,
@@ -143,8 +127,11 @@ class Connection:
         client.on_message = self._on_message
         client.on_subscribe = self._on_subscribe
         client.on_publish = self._on_publish
-        client.on_socket_open = _no_delay
+        client.on_too_long = self._on_too_long
+        client.on_socket_open = no_delay
+        client.longest_bytes = longest_packet_bytes()
         self._client = client
+        self._outlet = Outlet(client)
 
     @property
     def mqtt5(self) -> bool:
@@ -153,10 +140,8 @@ class Connection:
 
     @property
     def has_room(self) -> bool:
-        """Whether the broker takes what is sent: few enough loose messages wait to be written."""
-        while self._unwritten and self._unwritten[0].is_published():
-            self._unwritten.popleft()
-        return len(self._unwritten) < MOST_UNWRITTEN
+        """Whether the broker takes what is sent: little of it is still on this machine."""
+        return self._outlet.has_room
 
     async def open(self) -> None:
         """Connect. What becomes of it comes as events; never raises."""
@@ -177,27 +162,45 @@ class Connection:
 
         def end() -> None:
             with contextlib.suppress(Exception):
+                thread = getattr(self._client, "_thread", None)
                 if say_goodbye:
                     self._client.disconnect()
+                    if thread is not None:
+                        thread.join(GOODBYE_S)
+            with contextlib.suppress(Exception):
+                # paho's thread does not end while something is unacknowledged, and a broker that never answered keeps
+                # the socket open.
+                sock = self._client.socket()
+                if isinstance(sock, socket.socket):
+                    sock.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(Exception):
                 self._client.loop_stop()
             with contextlib.suppress(Exception):
-                # After loop_stop the socket may still be open: a broker that never answered keeps it.
                 sock = self._client.socket()
                 if sock is not None:
                     sock.close()
+            # They and the client hold each other, and with them two descriptors until the garbage is collected.
+            client = self._client
+            client.on_connect = client.on_disconnect = client.on_message = None
+            client.on_subscribe = client.on_publish = client.on_too_long = None
 
         self._closed = True
         await in_daemon_thread(end)
 
-    def subscribe(self, topics: list[str]) -> None:
-        """Subscribe at QoS 1; with MQTT 5 without what is retained (a replayed command would undo the owner's wish)."""
+    def subscribe(self, topics: list[str]) -> bool:
+        """Subscribe at QoS 1; with MQTT 5 without what is retained (a replayed command would undo the owner's wish).
+
+        False where that could not be said.
+        """
         for topic in topics:
             if self._mqtt5:
                 _, mid = self._client.subscribe(topic, options=SubscribeOptions(qos=1, retainHandling=2))
             else:
                 _, mid = self._client.subscribe(topic, qos=1)
-            if mid is not None:
-                self._names[mid] = f"listen to {topic}"
+            if mid is None:
+                return False
+            self._asked[mid] = ("listen", topic)
+        return True
 
     def publish(
         self, topic: str, payload: str, *, qos: int, retain: bool = False, correlation: bytes | None = None
@@ -214,14 +217,14 @@ class Connection:
         if info.rc != paho.MQTT_ERR_SUCCESS:
             return None
         if qos:
-            self._names[info.mid] = f"publish to {topic}"
+            self._asked[info.mid] = ("publish", topic)
         return info
 
     def publish_loosely(self, topic: str, payload: str) -> None:
         """Publish at QoS 0 something that may be lost; only while there `has_room`."""
         info = self.publish(topic, payload, qos=0)
         if info is not None:
-            self._unwritten.append(info)
+            self._outlet.add(info, len(topic) + len(payload))
 
     def _connect(self) -> None:
         tls = self._config.tls
@@ -236,7 +239,7 @@ class Connection:
         assert host is not None
         if self._mqtt5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            properties.MaximumPacketSize = longest_packet_bytes()
+            properties.MaximumPacketSize = self._client.longest_bytes
             self._client.connect(host, port, keepalive, clean_start=True, properties=properties)
         else:
             self._client.connect(host, port, keepalive)
@@ -269,14 +272,22 @@ class Connection:
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: PahoReasonCode, properties: Any) -> None:
         name = reason.getName()
+        # paho's own word too, for a broker that says nothing within the keepalive.
+        silent = name == "Keep alive timeout" and not flags.is_disconnect_packet_from_server
         if name == "Session taken over":
             message = "another client uses the same id; is a second agent running with this device.id?"
             self._emit(Closed(Ended.LOST, message))
+        elif silent:
+            self._emit(Closed(Ended.LOST, "it does not answer any more" if self._accepted else NO_ANSWER))
         elif not self._accepted:
             self._emit(Closed(Ended.HUNG_UP, f"it closed the connection without an answer; {self._suspicion()}"))
         else:
             plain = name in ("Normal disconnection", "Unspecified error")
-            self._emit(Closed(Ended.LOST, "the connection was lost" if plain else f"it said: {name}"))
+            self._emit(Closed(Ended.LOST, CUT if plain else f"it said: {name}"))
+
+    def _on_too_long(self) -> None:
+        longest_kb = self._client.longest_bytes >> 10
+        self._emit(Closed(Ended.LOST, f"it sends a message of more than {longest_kb} kB, which is not taken"))
 
     def _suspicion(self) -> str:
         """What a broker that hangs up without a word most likely wants."""
@@ -311,23 +322,9 @@ class Connection:
             self._loop.call_soon_threadsafe(self._name, mid, allowed)
 
     def _name(self, mid: int, allowed: bool) -> None:
-        what = self._names.pop(mid, None)
-        if what is not None:
-            self._deliver(Acknowledged(what, allowed))
-
-
-def longest_packet_bytes() -> int:
-    """The longest packet this machine can afford to receive; MQTT 5 brokers keep longer ones to themselves."""
-    try:
-        return min(LONGEST_PACKET_BYTES, int(psutil.virtual_memory().total) // PACKET_SHARE)
-    except (OSError, psutil.Error, RuntimeError):
-        return LONGEST_PACKET_BYTES // PACKET_SHARE
-
-
-def _no_delay(client: Any, userdata: Any, sock: Any) -> None:
-    # With Nagle's algorithm on, bursts of small messages were seen 40 ms late.
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        asked = self._asked.pop(mid, None)
+        if asked is not None:
+            self._deliver(Acknowledged(*asked, allowed))
 
 
 def _refusal(name: str) -> str:

@@ -8,12 +8,14 @@ import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final, TypeVar
 
-from yiagent.broker import Acknowledged, Closed, Connected, Connection, Ended, Event, Received
+from yiagent.broker import CUT, NO_ANSWER, Acknowledged, Closed, Connected, Connection, Ended, Event, Received
 from yiagent.commands import Command, Refused, parse_command, parse_request
-from yiagent.model import Info, Level, LogLine, Origin, Snapshot, Telemetry
+from yiagent.model import Info, Level, LogLine, Origin
+from yiagent.notice import Notice
 from yiagent.payloads import answer_json, info_json, log_json, refusal_json, state_json, telemetry_json
+from yiagent.protocol import Version
 from yiagent.settings import MqttConfig
 from yiagent.store import Journal, Store
 from yiagent.threads import in_daemon_thread
@@ -24,6 +26,11 @@ LONGEST_WAIT_S: Final = 60.0
 # A connection that held this long proves the way; the wait begins anew from the shortest.
 STEADY_S: Final = 30.0
 GOODBYE_S: Final = 2.0
+# So long a broker may owe an acknowledgement that the agent waits with; then the connection is made anew.
+LONGEST_UNANSWERED_S: Final = 300.0
+# How often is looked again, when something could not be said yet: what the broker must know, and what it may miss.
+TELL_AGAIN_S: Final = 1.0
+ROOM_AGAIN_S: Final = 0.2
 MOST_EVENTS: Final = 200
 # Log lines towards the broker: at once, and per second. What falls behind further than BACKLOG is left out and told.
 LOG_BURST: Final = 30
@@ -31,6 +38,7 @@ LOG_PER_S: Final = 5.0
 LOG_BACKLOG: Final = 100
 
 Execute = Callable[[Command], Awaitable[None]]
+T = TypeVar("T")
 
 
 class MqttLink:
@@ -56,11 +64,11 @@ class MqttLink:
         self._inbox = _Inbox()
         self._news = asyncio.Event()
         self._log_sent = 0
-        self._mqtt5 = True
-        self._is_old_broker = False
+        self._version = Version()
+        self._notices: dict[str, Notice[Any]] = {}
         self._short_lived = 0
         self._told: str | None = None
-        self._refused_topics: set[str] = set()
+        self._refused: set[str] = set()
         self._stopping = False
         self._stopped = asyncio.Event()
 
@@ -75,17 +83,11 @@ class MqttLink:
                 closed, accepted = await self._one_connection()
                 if self._stopping:
                     break
+                if self._version.try_another(closed.how, accepted=accepted):
+                    continue
                 lasted_s = time.monotonic() - began
                 self._short_lived = self._short_lived + 1 if accepted and lasted_s < STEADY_S else 0
                 self._tell(closed, accepted=accepted)
-                if accepted:
-                    self._mqtt5 = not self._is_old_broker
-                elif closed.how in (Ended.OLD_PROTOCOL, Ended.HUNG_UP):
-                    # An old broker says so, or hangs up; one that is restarting hangs up too, so this alternates.
-                    self._is_old_broker = closed.how is Ended.OLD_PROTOCOL
-                    self._mqtt5 = not self._mqtt5
-                    if not self._mqtt5:
-                        continue
                 failures = 0 if accepted and lasted_s >= STEADY_S else failures + 1
                 await self._wait(failures)
         finally:
@@ -112,17 +114,20 @@ class MqttLink:
         connection = Connection(
             self._config,
             client_id=self._client_id,
-            mqtt5=self._mqtt5,
+            mqtt5=self._version.mqtt5,
             will=(self._topics.availability, OFFLINE),
             loop=asyncio.get_running_loop(),
             post=self._inbox.put,
         )
         pump: asyncio.Task[None] | None = None
+        says_goodbye = False
         opening = asyncio.create_task(connection.open())
         try:
             closed, accepted = await self._await_answer()
             if closed is None:
-                accepted = True
+                if self._version.is_doubtful:
+                    says_goodbye = True
+                    return Closed(Ended.LOST, "it may speak MQTT 5"), True
                 self._connected(connection)
                 pump = asyncio.create_task(self._pump(connection))
                 pump.add_done_callback(self._pump_ended)
@@ -134,8 +139,8 @@ class MqttLink:
                 pump.cancel()
                 await asyncio.gather(pump, return_exceptions=True)
             if self._stopping and pump is not None:
-                await self._say_goodbye(connection)
-            await connection.close(say_goodbye=self._stopping)
+                says_goodbye = await self._says_goodbye(connection)
+            await connection.close(say_goodbye=says_goodbye)
 
     async def _await_answer(self) -> tuple[Closed | None, bool]:
         try:
@@ -147,16 +152,36 @@ class MqttLink:
                     if isinstance(event, Connected):
                         return None, True
         except TimeoutError:
-            return Closed(Ended.LOST, "it takes the connection but does not answer"), False
+            return Closed(Ended.LOST, NO_ANSWER), False
 
     def _connected(self, connection: Connection) -> None:
         """Subscribe and republish everything: the broker may be another one, or have forgotten all."""
         version = "5" if connection.mqtt5 else "3.1.1"
         self._journal.info(f"Connected to the MQTT broker at {self._config.host} (MQTT {version})")
         self._told = None
-        self._refused_topics.clear()
-        connection.subscribe([self._topics.any_command, self._topics.request])
-        connection.publish(self._topics.availability, ONLINE, qos=1, retain=True)
+        if not connection.mqtt5:
+            # It has no word for a refusal, so it cannot take one back either.
+            self._refused.clear()
+        self._notices = self._notices_for(connection)
+        self._notify()
+
+    def _notices_for(self, connection: Connection) -> dict[str, Notice[Any]]:
+        """What the broker must know, by topic, in the order in which it is told."""
+        topics = self._topics
+
+        def listening(topic: str) -> Notice[str]:
+            return Notice(lambda: topic, lambda topic: connection.subscribe([topic]))
+
+        def kept(topic: str, read: Callable[[], T], payload: Callable[[T], str]) -> Notice[T]:
+            return Notice(read, lambda value: connection.publish(topic, payload(value), qos=1, retain=True) is not None)
+
+        return {
+            topics.any_command: listening(topics.any_command),
+            topics.request: listening(topics.request),
+            topics.availability: kept(topics.availability, lambda: ONLINE, str),
+            topics.info: kept(topics.info, self._info, info_json),
+            topics.state: kept(topics.state, lambda: self._store.snapshot, state_json),
+        }
 
     async def _serve(self, connection: Connection) -> Closed:
         while True:
@@ -168,9 +193,23 @@ class MqttLink:
                     count, self._inbox.left_out = self._inbox.left_out, 0
                     self._journal.warning(f"Too many commands at once: {count} were left out; the latest count")
                 await self._received(connection, event)
-            elif isinstance(event, Acknowledged) and not event.allowed and event.what not in self._refused_topics:
-                self._refused_topics.add(event.what)
-                self._journal.error(f"The MQTT broker does not let this user {event.what}: check its access list")
+            elif isinstance(event, Acknowledged):
+                self._acknowledged(event)
+
+    def _acknowledged(self, answer: Acknowledged) -> None:
+        notice = self._notices.get(answer.topic)
+        if notice is not None:
+            notice.answered(time.monotonic(), allowed=answer.allowed)
+        own = notice is not None or answer.topic == self._topics.response
+        # Senders name as many topics for their answers as they like.
+        what = f"{answer.verb} to {answer.topic}" if own else "publish to a response topic that was asked for"
+        if not answer.allowed and what not in self._refused:
+            self._refused.add(what)
+            self._journal.error(f"The MQTT broker does not let this user {what}: check its access list")
+        elif answer.allowed and own and what in self._refused:
+            self._refused.remove(what)
+            self._journal.info(f"The MQTT broker lets this user {what} again")
+        self._notify()
 
     async def _received(self, connection: Connection, message: Received) -> None:
         if message.retained:
@@ -207,6 +246,8 @@ class MqttLink:
 
     def _answer(self, connection: Connection, answer: str, message: Received) -> None:
         """To `response`, and to the sender's own response topic where MQTT 5 brought one."""
+        # A state that waited for its turn goes before the answer that tells it too.
+        self._notify()
         own = message.response_topic
         # Not to this agent's own topics: an answer on `request` would be a request again.
         if own is not None and (not self._topics.is_ours(own) or own.startswith(f"{self._topics.response}/")):
@@ -217,27 +258,31 @@ class MqttLink:
 
     async def _pump(self, connection: Connection) -> None:
         """Publish what is new whenever something is. Only the latest state and sample ever wait."""
-        info: Info | None = None
-        state: Snapshot | None = None
-        sample: Telemetry | None = self._store.telemetry
+        sample = self._store.telemetry
         log = _LogFeed(self._journal, self._log_sent)
         while True:
             self._news.clear()
             connection.check_thread()
-            if (latest_info := self._info()) != info:
-                info = latest_info
-                connection.publish(self._topics.info, info_json(info), qos=1, retain=True)
-            if (latest := self._store.snapshot) != state:
-                state = latest
-                connection.publish(self._topics.state, state_json(state), qos=1, retain=True)
+            waits_s = [None if self._notify() else TELL_AGAIN_S]
+            if any(notice.unanswered_s(time.monotonic()) > LONGEST_UNANSWERED_S for notice in self._notices.values()):
+                self._inbox.put(Closed(Ended.LOST, "it does not acknowledge what it is told"))
             if (new := self._store.telemetry) is not sample and new is not None:
-                sample = new
                 if connection.has_room:
+                    sample = new
                     connection.publish_loosely(self._topics.telemetry, telemetry_json(sample))
+                else:
+                    waits_s.append(ROOM_AGAIN_S)
             while connection.has_room and (line := log.next()) is not None:
                 connection.publish_loosely(self._topics.log, log_json(line))
                 self._log_sent = log.sent
-            await self._sleep(log.wait_s)
+            waits_s.append(log.wait_s)
+            await self._sleep(min((wait_s for wait_s in waits_s if wait_s is not None), default=None))
+
+    def _notify(self) -> bool:
+        """Tell the broker what it must know; whether it knows all of it."""
+        now = time.monotonic()
+        settled = [notice.tell(now) for notice in self._notices.values()]
+        return all(settled)
 
     def _pump_ended(self, pump: asyncio.Task[None]) -> None:
         """Without it the agent would be online and tell nothing: a bug in it costs the connection, not the truth."""
@@ -251,22 +296,23 @@ class MqttLink:
         except TimeoutError:
             pass
 
-    async def _say_goodbye(self, connection: Connection) -> None:
+    async def _says_goodbye(self, connection: Connection) -> bool:
+        """Publish how it ends; whether the broker has it. Where it has not, its last will must say `offline`."""
         connection.publish(self._topics.state, state_json(self._store.snapshot), qos=1, retain=True)
         info = connection.publish(self._topics.availability, OFFLINE, qos=1, retain=True)
-        if info is not None:
-            with contextlib.suppress(RuntimeError, ValueError):
-                await in_daemon_thread(lambda: info.wait_for_publish(GOODBYE_S))
+        if info is None:
+            return False
+        with contextlib.suppress(RuntimeError, ValueError):
+            await in_daemon_thread(lambda: info.wait_for_publish(GOODBYE_S))
+            return info.is_published()
+        return False
 
     # --- between connections ---
 
     def _tell(self, closed: Closed, *, accepted: bool) -> None:
-        if closed.how in (Ended.OLD_PROTOCOL, Ended.HUNG_UP) and self._mqtt5:
-            # Not yet worth a word: MQTT 3.1.1 is tried next.
-            return
         what = "Lost the MQTT broker" if accepted else f"Cannot connect to the MQTT broker at {self._config.host}"
         message = closed.message
-        if self._short_lived > 1:
+        if self._short_lived > 1 and message == CUT:
             # Brokers before MQTT 5 throw the older of two clients with one id off without a word.
             message += " again; is a second agent running with this device.id?"
         say = self._journal.debug if message == self._told else self._journal.warning
