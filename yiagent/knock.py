@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from yiagent.diagnosis import Diagnosis
@@ -58,6 +59,8 @@ def knock(camera: Url, server: Url) -> Knock:
     return Knock(None)
 
 
+# An absent peer gives the same answer for hours, and the rules are many.
+@lru_cache(maxsize=32)
 def camera_failure(message: str) -> Failure:
     """What the agent makes of ffmpeg ending with `message` while it opens the camera."""
     diagnosis = Diagnosis(encrypted=False)
@@ -65,6 +68,7 @@ def camera_failure(message: str) -> Failure:
     return diagnosis.late()
 
 
+@lru_cache(maxsize=32)
 def server_failure(message: str, *, encrypted: bool) -> Failure:
     """What the agent makes of ffmpeg ending with `message` while it opens the server; "" for no word at all."""
     diagnosis = Diagnosis(encrypted=encrypted)
