@@ -555,7 +555,8 @@ class Stage:
             if time.monotonic() - wished > ON_AIR_WITHIN_S * self.slack:
                 raise Broken(f"not on air {ON_AIR_WITHIN_S:g} s after all was well; said is “{self.hearing.phase}”")
         self.returns_s.append(time.monotonic() - moment)
-        self.say(f"on air {self.returns_s[-1]:.1f} s after all was well")
+        rss_mb = psutil.Process(self.scene.agent.pid).memory_info().rss / 1e6
+        self.say(f"on air {self.returns_s[-1]:.1f} s after all was well; {rss_mb:.1f} MB Rss")
         while self.hearing.phase != STREAMING:
             self.wait(JUDGED_EVERY_S)
             if time.monotonic() - moment > BACK_AT_THE_BROKER_WITHIN_S * self.slack:
