@@ -17,22 +17,28 @@ LAYERS = (
     # Pure: nouns, names, secrets.
     "__init__ model redact topics",
     # Pure: what is typed and what ffmpeg says, taken apart; what can happen. YAML.
-    "urls progress events document rules notice",
+    "urls progress events document rules notice web.head",
     # Pure: settings, commands, ffmpeg's command line and its messages.
     "settings commands ffmpeg diagnosis flow machine",
-    # Pure: the wire's JSON; YAML to settings.
-    "payloads config",
+    # Pure: the wire's JSON; YAML to settings; the page's parts.
+    "payloads config brokerchoice web.history web.login web.metrics web.origin",
     # Single things of the machine.
-    "certificates guard lean memory moment mqttclient network sendqueue service threads store vitals",
-    # The child, the intent's file and its lock, the broker's connection.
-    "child intent lock broker knock narrator",
-    "installed protocol",
+    "certificates files guard interfaces lean memory moment mqttclient network sendqueue service threads store",
+    # The child, the files in the state folder and their lock, the broker's connection.
+    "brokerfile child intent lock broker knock narrator vitals",
+    "installed protocol probe",
     # The one who owns the child.
     "supervisor",
     # The one door.
     "agent",
     # The front ends, and the doctor (who examines what they are made of).
     "mqtt",
+    "mqttfront",
+    "web",
+    "web.connections web.live web.page web.password",
+    "web.answers",
+    "web.routes",
+    "web.front",
     "doctor.findings",
     "doctor.ffmpeg doctor.server doctor.state doctor.broker",
     "doctor.camera doctor.machine",
@@ -59,10 +65,17 @@ IMPURE = {
     "psutil",
 }
 # Each dependency, and the modules that are made for it.
-THIRD_PARTY = {"yaml": {"document"}, "voluptuous": {"config"}, "psutil": None, "paho": {"broker", "mqttclient"}}
+THIRD_PARTY = {
+    "yaml": {"document"},
+    "voluptuous": {"config"},
+    "psutil": None,
+    "paho": {"broker", "mqttclient"},
+    "microdot": None,
+}
 # The package's own pieces that a wire name is made of; each alone is a word like any other.
 WIRE_NAMES = "availability|info|state|telemetry|log|snapshot|response|request"
-TOPIC = re.compile(rf"\S*/set|availability|\S*/({WIRE_NAMES})|({WIRE_NAMES})/\S*|[+#]/\S*|\S*/[+#](/\S*)?")
+# The page's own addresses begin with /api/.
+TOPIC = re.compile(rf"(?!/api/)(\S*/set|availability|\S*/({WIRE_NAMES})|({WIRE_NAMES})/\S*|[+#]/\S*|\S*/[+#](/\S*)?)")
 
 
 def _modules() -> dict[str, Path]:
@@ -170,5 +183,6 @@ def test_topics_are_known_when_seen() -> None:
         "the log has its last lines",
         "source.hd",
         "/settings",
+        "/api/state",
     ):
         assert not TOPIC.fullmatch(text), text

@@ -110,11 +110,11 @@ def test_a_failure_at_any_step_of_saving_leaves_the_old_wish(
         raise OSError(28, "No space left on device")
 
     if step == "open":
-        monkeypatch.setattr("yiagent.intent.os.open", fail)
+        monkeypatch.setattr("yiagent.files.os.open", fail)
     elif step in ("write", "flush"):
         monkeypatch.setattr("yiagent.intent.render_intent", fail)
     elif step == "fsync":
-        monkeypatch.setattr("yiagent.intent.os.fsync", fail)
+        monkeypatch.setattr("yiagent.files.os.fsync", fail)
     else:
         monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="No space left"):

@@ -77,7 +77,7 @@ def test_a_machine_that_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         "net_if_addrs",
     ):
         monkeypatch.setattr(psutil, name, refuse)
-    monkeypatch.setattr("yiagent.vitals._interface_of_default_route", refuse)
+    monkeypatch.setattr("yiagent.vitals.interface_of_default_route", refuse)
     vitals = Vitals(None)
     monkeypatch.setattr(vitals, "_agent", None)
     vitals.sample(flow=None, sent_bytes=0, streaming_s=0, child_pid=None)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import platform
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -17,19 +19,22 @@ from typing import Final, TextIO
 
 from yiagent import __version__
 from yiagent.agent import Agent, empty_snapshot
+from yiagent.brokerfile import BrokerFile
 from yiagent.child import watch_by_descriptor
 from yiagent.guard import Guard
 from yiagent.installed import FfmpegUnusable, InstalledFfmpeg
 from yiagent.intent import Intent, IntentFile, IntentUnreadable
+from yiagent.interfaces import own_address
 from yiagent.lock import AlreadyRunning, state_folder
 from yiagent.machine import Limits
 from yiagent.memory import AGENT_OOM_SCORE, offer_to_oom_killer
-from yiagent.model import Info, Level, LogLine, Phase
+from yiagent.model import Channel, Info, Level, LogLine, Phase, Telemetry
 from yiagent.mqtt import MqttLink
+from yiagent.mqttfront import MqttFront
 from yiagent.payloads import timestamp
 from yiagent.redact import Redactor
 from yiagent.service import ServiceManager
-from yiagent.settings import Config
+from yiagent.settings import PAGE_USER, Config, MqttConfig
 from yiagent.store import Journal, Store
 from yiagent.supervisor import Supervisor
 from yiagent.vitals import Vitals
@@ -39,6 +44,9 @@ STOP_FFMPEG_S: Final = 7.0
 STOP_LINK_S: Final = 2.5
 RESTART_FRONT_END_S: Final = 5.0
 JOURNAL_TICK_S: Final = 5.0
+OWN_ADDRESS_S: Final = 60.0
+# What stands in web.host for every address of the machine.
+ANY_ADDRESS: Final = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not bound to
 # systemd's journal takes the severity from such a prefix.
 _SYSLOG: Final = {Level.DEBUG: 7, Level.INFO: 6, Level.WARNING: 4, Level.ERROR: 3}
 
@@ -105,16 +113,19 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
         journal=journal,
         redactor=redactor,
     )
-    link = _link(config, store, journal, ffmpeg, agent)
+    about = _About(config, ffmpeg)
+    mqtt = _mqtt(config, store, journal, redactor, about, agent)
     tasks: list[asyncio.Task[None]] = []
     try:
         tasks.append(asyncio.create_task(supervisor.run(), name="supervisor"))
         agent.begin()
-        tasks.append(asyncio.create_task(_look_at(ffmpeg, link)))
+        tasks.append(asyncio.create_task(_look_at(ffmpeg, mqtt)))
         sample = partial(_sample, config, store, supervisor, guard, agent, journal)
         tasks.append(asyncio.create_task(_guarded("Telemetry", sample, journal), name="telemetry"))
-        if link is not None:
-            tasks.append(asyncio.create_task(_guarded("MQTT", link.run, journal), name="mqtt"))
+        tasks.append(asyncio.create_task(_guarded("MQTT", mqtt.run, journal), name="mqtt"))
+        if config.web.enabled:
+            page = partial(_serve_page, config, store, journal, redactor, about, agent, mqtt)
+            tasks.append(asyncio.create_task(_guarded("The page", page, journal), name="page"))
         manager.ready()
         await _until(stop, tasks[0])
     finally:
@@ -123,46 +134,121 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
         loop.add_signal_handler(signal.SIGINT, supervisor.kill)
         await _within(STOP_FFMPEG_S, supervisor.stop() if not tasks[0].done() else None)
         supervisor.kill()
-        if link is not None:
-            await _within(STOP_LINK_S, link.stop())
+        await _within(STOP_LINK_S, mqtt.stop())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         guard.close()
 
 
-def _link(config: Config, store: Store, journal: Journal, ffmpeg: InstalledFfmpeg, agent: Agent) -> MqttLink | None:
-    if config.mqtt.host is None:
-        journal.warning("mqtt.host is not set: no command can reach this agent; it does what stream.autostart says")
-        return None
+class _About:
+    """What this agent is, for whoever asks."""
 
-    def info() -> Info:
+    def __init__(self, config: Config, ffmpeg: InstalledFfmpeg) -> None:
+        self._config = config
+        self._ffmpeg = ffmpeg
+        self._web: str | None = None
+        self._looked_at = -math.inf
+
+    def info(self) -> Info:
+        config = self._config
         return Info(
             device=config.device.id,
             name=config.device.name,
             agent=__version__,
-            ffmpeg=ffmpeg.version,
+            ffmpeg=self._ffmpeg.version,
             python=platform.python_version(),
             machine=os.uname().machine,
-            web=None,
+            web=self._page_url() if config.web.enabled else None,
         )
 
-    return MqttLink(
-        config=config.mqtt,
+    def _page_url(self) -> str:
+        # Asked for at every word to the broker; an address changes when the router gives out another one.
+        now = time.monotonic()
+        if self._web is None or now - self._looked_at > OWN_ADDRESS_S:
+            web = self._config.web
+            host = own_address() if web.host in ANY_ADDRESS else web.host
+            host = f"[{host}]" if ":" in host else host
+            self._web = f"{'https' if web.tls is not None else 'http'}://{host}:{web.port}/"
+            self._looked_at = now
+        return self._web
+
+
+def _mqtt(config: Config, store: Store, journal: Journal, redactor: Redactor, about: _About, agent: Agent) -> MqttFront:
+    def link(broker: MqttConfig) -> MqttLink:
+        return MqttLink(
+            config=broker,
+            device=config.device.id,
+            store=store,
+            journal=journal,
+            info=about.info,
+            execute=agent.execute,
+        )
+
+    front = MqttFront(
+        configured=config.mqtt,
         device=config.device.id,
+        file=BrokerFile(config.state_dir),
+        make_link=link,
         store=store,
         journal=journal,
-        info=info,
-        execute=agent.execute,
+        redactor=redactor,
     )
+    if front.current.host is None:
+        who = "the page alone commands this agent" if config.web.enabled else "no command can reach this agent"
+        journal.warning(f"mqtt.host is not set: {who}, and without a command it does what stream.autostart says")
+    return front
 
 
-async def _look_at(ffmpeg: InstalledFfmpeg, link: MqttLink | None) -> None:
+async def _serve_page(
+    config: Config,
+    store: Store,
+    journal: Journal,
+    redactor: Redactor,
+    about: _About,
+    agent: Agent,
+    mqtt: MqttFront,
+) -> None:
+    # Imported only where there is a page: microdot and what serves it take memory.
+    from yiagent.web.front import WebFront
+    from yiagent.web.history import History
+    from yiagent.web.password import PagePassword
+    from yiagent.web.routes import Routes
+
+    password = PagePassword.load(config.web.password, config.state_dir, journal)
+    redactor.learn(password.secret, user=PAGE_USER, keep=True)
+    history = History()
+    last: Telemetry | None = None
+
+    def take() -> None:
+        nonlocal last
+        if store.telemetry is not None and store.telemetry is not last:
+            last = store.telemetry
+            history.add(last, time.monotonic())
+
+    routes = Routes(
+        store=store,
+        journal=journal,
+        history=history,
+        info=about.info,
+        execute=agent.execute,
+        mqtt=mqtt,
+        channels=tuple(channel for channel in Channel if channel is Channel.AUTO or config.source.url(channel)),
+        takes_pictures=config.snapshot_enabled,
+    )
+    front = WebFront(config.web, routes=routes, password=password, hostname=socket.gethostname(), journal=journal)
+    store.listen(take)
+    try:
+        await front.run()
+    finally:
+        store.forget(take)
+
+
+async def _look_at(ffmpeg: InstalledFfmpeg, mqtt: MqttFront) -> None:
     """Ask ffmpeg what it can do, so that the first start need not wait for it."""
     with contextlib.suppress(FfmpegUnusable):
         await ffmpeg.capabilities()
-    if link is not None:
-        link.news()
+    mqtt.news()
 
 
 async def _until(stop: asyncio.Event, supervisor: asyncio.Task[None]) -> None:

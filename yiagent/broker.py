@@ -24,7 +24,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from yiagent.commands import MAX_PAYLOAD_BYTES
-from yiagent.mqttclient import Client, Outlet, longest_packet_bytes, no_delay
+from yiagent.mqttclient import Client, Outlet, longest_packet_bytes, no_delay, use_ssl
 from yiagent.settings import MqttConfig
 from yiagent.threads import in_daemon_thread
 
@@ -229,6 +229,7 @@ class Connection:
     def _connect(self) -> None:
         tls = self._config.tls
         if tls is not None:
+            use_ssl()
             # Read anew for each connection: a renewed certificate needs no restart of the agent.
             self._client.tls_set(
                 ca_certs=str(tls.ca_file) if tls.ca_file is not None else None,

@@ -44,7 +44,9 @@ def _load(file: Path) -> Config | None:
 def _run(config: Config, file: str) -> int:
     # Before anything else is imported, so that what this frees is used again.
     drop_the_loader()
-    if config.mqtt.tls is None:
+    from yiagent.brokerfile import chosen_broker
+
+    if chosen_broker(config.mqtt, config.state_dir).tls is None and config.web.tls is None:
         drop_ssl()
     from yiagent.app import run
 

@@ -88,6 +88,16 @@ def parse_command(name: str, payload: bytes) -> Command:
 
 def parse_request(payload: bytes) -> Request:
     """The JSON of a `request`. Raises `Refused`, with the transaction where it could be read."""
+    document = parse_object(payload)
+    transaction = document.pop("transaction", None)
+    if transaction is not None and not _is_transaction(transaction):
+        message = f"transaction must be one line of text of at most {MAX_TRANSACTION_LENGTH} characters"
+        raise Refused(RefusalCode.INVALID_VALUE, message)
+    return Request(transaction, _change(document, transaction))
+
+
+def parse_object(payload: bytes) -> dict[str, Any]:
+    """The JSON object that a payload is. Raises `Refused`."""
     text = _text(payload)
     try:
         document = json.loads(text, object_pairs_hook=_no_duplicates)
@@ -97,11 +107,7 @@ def parse_request(payload: bytes) -> Request:
         raise Refused(RefusalCode.NOT_JSON, "the payload is not valid JSON") from None
     if not isinstance(document, dict):
         raise Refused(RefusalCode.NOT_JSON, 'the payload must be a JSON object such as {"stream":"ON"}')
-    transaction = document.pop("transaction", None)
-    if transaction is not None and not _is_transaction(transaction):
-        message = f"transaction must be one line of text of at most {MAX_TRANSACTION_LENGTH} characters"
-        raise Refused(RefusalCode.INVALID_VALUE, message)
-    return Request(transaction, _change(document, transaction))
+    return document
 
 
 def _is_transaction(value: object) -> bool:

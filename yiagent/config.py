@@ -29,12 +29,11 @@ from yiagent.settings import (
     TlsConfig,
     WebConfig,
 )
-from yiagent.urls import BadUrl, Url, check_key, parse_server, parse_source
+from yiagent.urls import BadUrl, Url, check_broker_host, check_key, parse_server, parse_source
 
 MAX_FILE_BYTES: Final = 64 * 1024
 MAX_SECRET_FILE_BYTES: Final = 4096
 _DEVICE = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_MQTT_HOST = re.compile(r"[A-Za-z0-9_.:%-]{1,253}")
 # A topic level may hold anything but wildcards and controls; `$` at the start belongs to the broker.
 _PREFIX = re.compile(r"[^+#$/\x00-\x1f\x7f][^+#\x00-\x1f\x7f]{0,127}")
 
@@ -175,12 +174,10 @@ def _server(value: str) -> str:
 
 
 def _mqtt_host(value: Any) -> str:
-    allowed = "a host name or an address alone, without mqtt:// and port"
-    text = _matching(_MQTT_HOST, allowed)(value)
-    if text.count(":") == 1:
-        # An IPv6 address has two or more.
-        raise vol.Invalid(f"must be {allowed}")
-    return text
+    try:
+        return check_broker_host(value if isinstance(value, str) else "")
+    except BadUrl as error:
+        raise vol.Invalid(str(error)) from None
 
 
 def _prefix(value: Any) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from yiagent.files import replace_file, set_aside
 from yiagent.model import Channel
 from yiagent.redact import Secret
 from yiagent.urls import BadUrl, check_key, parse_server
@@ -16,7 +15,6 @@ from yiagent.urls import BadUrl, check_key, parse_server
 VERSION: Final = 1
 FILE_NAME: Final = "intent.json"
 MAX_FILE_BYTES: Final = 16 * 1024
-MOST_KEPT_ASIDE: Final = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,6 @@ class IntentFile:
     """The intent in one folder, written by temporary file, fsync, rename, fsync of the folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
         self._path = folder / FILE_NAME
 
     @property
@@ -58,43 +55,11 @@ class IntentFile:
 
     def set_aside(self) -> Path | None:
         """Rename an unreadable file so that it is neither used nor lost; its new name, or None where that failed."""
-        for number in range(1, MOST_KEPT_ASIDE + 1):
-            aside = self._path.with_name(f"{FILE_NAME}.unreadable-{number}")
-            if aside.exists() and number < MOST_KEPT_ASIDE:
-                continue
-            try:
-                self._path.replace(aside)
-            except OSError:
-                return None
-            self._sync_folder()
-            return aside
-        return None
+        return set_aside(self._path)
 
     def save(self, intent: Intent) -> None:
         """Make `intent` the one on disk. Raises `OSError`; the old file is then untouched."""
-        temporary = self._path.with_name(f"{FILE_NAME}.new")
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                # Without this the rename could reach the disk before the content: an empty file after a power cut.
-                file.write(render_intent(intent))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-        self._sync_folder()
-
-    def _sync_folder(self) -> None:
-        # Some file systems (FAT on old kernels) refuse to sync a folder; the rename itself is done by then.
-        with contextlib.suppress(OSError):
-            descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        replace_file(self._path, render_intent(intent))
 
 
 def render_intent(intent: Intent) -> bytes:

@@ -28,3 +28,9 @@ def drop_ssl() -> None:
     """Have `import ssl` fail from now on, as on a Python without it: asyncio and paho load it for nothing otherwise."""
     modules: dict[str, Any] = sys.modules
     modules.setdefault("ssl", None)
+
+
+def bring_ssl_back() -> None:
+    """Undo `drop_ssl`, for a broker with TLS that was set while the agent ran."""
+    if sys.modules.get("ssl", True) is None:
+        del sys.modules["ssl"]

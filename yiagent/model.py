@@ -192,6 +192,14 @@ class LogLine:
 
 
 @dataclass(frozen=True, slots=True)
+class BrokerStatus:
+    """Whether the broker has this agent. `message`: why not, for a person; None while connected or never tried."""
+
+    connected: bool
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Info:
     """What this agent is; what the topic `info` carries. `ffmpeg` is None where none could be run."""
 

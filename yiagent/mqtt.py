@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from yiagent.broker import CUT, NO_ANSWER, Acknowledged, Closed, Connected, Connection, Ended, Event, Received
 from yiagent.commands import Command, Refused, parse_command, parse_request
-from yiagent.model import Info, Level, LogLine, Origin
+from yiagent.model import BrokerStatus, Info, Level, LogLine, Origin
 from yiagent.notice import Notice
 from yiagent.payloads import answer_json, info_json, log_json, refusal_json, state_json, telemetry_json
 from yiagent.protocol import Version
@@ -93,6 +93,7 @@ class MqttLink:
         finally:
             self._store.forget(self._news.set)
             self._journal.forget(self._news.set)
+            self._store.put_broker(BrokerStatus(connected=False))
             self._stopped.set()
 
     def news(self) -> None:
@@ -159,6 +160,7 @@ class MqttLink:
         version = "5" if connection.mqtt5 else "3.1.1"
         self._journal.info(f"Connected to the MQTT broker at {self._config.host} (MQTT {version})")
         self._told = None
+        self._store.put_broker(BrokerStatus(connected=True))
         if not connection.mqtt5:
             # It has no word for a refusal, so it cannot take one back either.
             self._refused.clear()
@@ -315,6 +317,7 @@ class MqttLink:
         if self._short_lived > 1 and message == CUT:
             # Brokers before MQTT 5 throw the older of two clients with one id off without a word.
             message += " again; is a second agent running with this device.id?"
+        self._store.put_broker(BrokerStatus(connected=False, message=message))
         say = self._journal.debug if message == self._told else self._journal.warning
         self._told = message
         stop = "" if message.endswith("?") else "."

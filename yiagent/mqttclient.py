@@ -38,6 +38,14 @@ if getattr(paho, "ssl", None) is None:
     vars(paho)["ssl"] = _NoSsl
 
 
+def use_ssl() -> None:
+    """Have paho use the real `ssl`, also where it was loaded without."""
+    if vars(paho)["ssl"] is _NoSsl:
+        import ssl
+
+        vars(paho)["ssl"] = ssl
+
+
 class Client(paho.Client):
     """One that reads no packet longer than `longest_bytes`: it calls `on_too_long` instead, in its thread, and ends.
 

@@ -48,6 +48,11 @@ def refusal_json(snapshot: Snapshot, *, command: str, refused: Refused) -> str:
     return _compact({"command": command, **_outcome(snapshot, refused)})
 
 
+def refused_json(snapshot: Snapshot, refused: Refused) -> str:
+    """The answer to what was refused and has neither a transaction nor a topic."""
+    return answer_json(snapshot, transaction=refused.transaction, refused=refused)
+
+
 def _outcome(snapshot: Snapshot, refused: Refused | None) -> dict[str, Any]:
     error = {"code": refused.code, "message": refused.message} if refused is not None else None
     return {"status": "ok" if refused is None else "error", "error": error, "state": _state(snapshot)}

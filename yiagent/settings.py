@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from yiagent.model import Audio, Channel, Level, Transport
 from yiagent.redact import Secret
 from yiagent.urls import Url, parse_server
+
+# The page's user name; there is one user.
+PAGE_USER: Final = "yiagent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,7 @@ class Config:
             (self.source.password, self.source.username),
             (self.destination.key, None),
             (self.mqtt.password, self.mqtt.username),
-            (self.web.password, "yiagent"),
+            (self.web.password, PAGE_USER),
         ]
         server = parse_server(self.destination.server) if self.destination.server is not None else None
         for url in (self.source.hd, self.source.sd, server):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from yiagent.model import Level, LogLine, Origin, Snapshot, Telemetry
+from yiagent.model import BrokerStatus, Level, LogLine, Origin, Snapshot, Telemetry
 from yiagent.redact import Redactor
 
 CAPACITY: Final = 500
@@ -49,12 +49,13 @@ class _Listeners:
 
 
 class Store(_Listeners):
-    """The latest snapshot and the latest telemetry sample."""
+    """The latest snapshot, the latest telemetry sample, and how it stands with the broker."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         super().__init__()
         self._snapshot = snapshot
         self._telemetry: Telemetry | None = None
+        self._broker = BrokerStatus(connected=False)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -66,6 +67,11 @@ class Store(_Listeners):
         """The last sample; None before the first."""
         return self._telemetry
 
+    @property
+    def broker(self) -> BrokerStatus:
+        """Whether the broker has this agent."""
+        return self._broker
+
     def put_snapshot(self, snapshot: Snapshot) -> None:
         """Replace the snapshot; an equal one is no change."""
         if snapshot != self._snapshot:
@@ -76,6 +82,12 @@ class Store(_Listeners):
         """Replace the sample."""
         self._telemetry = sample
         self._notify()
+
+    def put_broker(self, status: BrokerStatus) -> None:
+        """Replace how it stands with the broker; an equal status is no change."""
+        if status != self._broker:
+            self._broker = status
+            self._notify()
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ MAX_SERVER_LENGTH: Final = 255
 MAX_KEY_LENGTH: Final = 255
 MAX_SOURCE_LENGTH: Final = 1024
 
+_BROKER_HOST = re.compile(r"[A-Za-z0-9_.:%-]{1,253}")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?")
 # Many cheap cameras take the login in the path: /user=admin_password=…_channel=1_stream=0.sdp
 _PATH_PASSWORD = re.compile(r"(?i)\b((?:password|passwd|pass|pwd)=)([^&?/_]*)")
@@ -97,6 +98,14 @@ def check_key(text: str) -> str:
         raise BadUrl("the stream key holds a line break or another control character: paste it as one line")
     if text != text.strip():
         raise BadUrl("the stream key begins or ends with a space: paste it without")
+    return text
+
+
+def check_broker_host(text: str) -> str:
+    """An MQTT broker's host name or address, checked. Raises `BadUrl`."""
+    # An IPv6 address has two colons or more; one alone is a port's.
+    if not _BROKER_HOST.fullmatch(text) or text.count(":") == 1:
+        raise BadUrl("must be a host name or an address alone, without mqtt:// and port")
     return text
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final, TypeVar
 
 import psutil
 
+from yiagent.interfaces import interface_of_default_route
 from yiagent.model import Flow, Telemetry
 
 # ffmpeg reports twice a second; with none for this long, nothing has left since the last one.
 REPORT_OVERDUE_S: Final = 2.0
-_ROUTES: Final = Path("/proc/net/route")
 _LOOPBACK: Final = "lo"
 
 T = TypeVar("T")
@@ -99,7 +98,7 @@ class Vitals:
                 self._stream_interface = flow.launch, _try(lambda: _interface_of_stream(child_pid))
             if self._stream_interface[1] is not None:
                 return self._stream_interface[1]
-        return _try(_interface_of_default_route)
+        return _try(interface_of_default_route)
 
 
 def _interface_of_stream(pid: int) -> str | None:
@@ -128,14 +127,6 @@ def _interface_of_stream(pid: int) -> str | None:
         # A server on this very machine: the kernel sends it through the loopback, whatever address it has.
         return _LOOPBACK
     return names.get(stream.laddr.ip.removeprefix("::ffff:"))
-
-
-def _interface_of_default_route() -> str | None:
-    for line in _ROUTES.read_text().splitlines()[1:]:
-        fields = line.split()
-        if len(fields) > 2 and fields[1] == "00000000":
-            return fields[0]
-    return None
 
 
 def _temperature() -> float | None:

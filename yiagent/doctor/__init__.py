@@ -8,9 +8,11 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
 
+from yiagent.brokerfile import chosen_broker
 from yiagent.doctor.broker import examine_broker
 from yiagent.doctor.camera import examine_camera
 from yiagent.doctor.ffmpeg import Ffmpeg, examine_ffmpeg
@@ -45,7 +47,8 @@ class _Examination:
     """One run: the checks side by side, their lines in a fixed order."""
 
     def __init__(self, config: Config, file: Path | None) -> None:
-        self._config = config
+        # The broker is the one that the agent would take: one that was set on the page wins.
+        self._config = replace(config, mqtt=chosen_broker(config.mqtt, config.state_dir))
         self._file = file
         self._aim = read_aim(config)
         self._server = parse_server(self._aim.server) if self._aim.server is not None else None

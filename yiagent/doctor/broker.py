@@ -5,56 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from typing import Final, TypeVar
+from typing import Final
 
-from yiagent.broker import Acknowledged, Closed, Connected, Connection, Ended, Event, Received
+from yiagent.broker import Acknowledged, Received
 from yiagent.doctor.findings import Findings
+from yiagent.probe import ANSWER_TIMEOUT_S, BrokerLost, Probe, probe_broker
 from yiagent.settings import Config, MqttConfig
 from yiagent.topics import Topics
 
-CONNECT_TIMEOUT_S: Final = 11.0
-ANSWER_TIMEOUT_S: Final = 4.0
 ECHO_TIMEOUT_S: Final = 2.0
-
-T = TypeVar("T", Connected, Acknowledged, Received)
-
-
-class _Lost(Exception):
-    """The connection ended; the message says why."""
-
-    def __init__(self, closed: Closed) -> None:
-        super().__init__(closed.message)
-        self.how = closed.how
-
-
-class _Probe:
-    """A connection that is asked one thing after the other."""
-
-    def __init__(self, config: MqttConfig, client_id: str, *, mqtt5: bool) -> None:
-        self._heard: asyncio.Queue[Event] = asyncio.Queue()
-        self.connection = Connection(
-            config,
-            client_id=client_id,
-            mqtt5=mqtt5,
-            will=None,
-            loop=asyncio.get_running_loop(),
-            post=self._heard.put_nowait,
-        )
-
-    async def next(self, kind: type[T], timeout_s: float) -> T:
-        """The next event of this kind; others are passed over. Raises `_Lost` and `TimeoutError`."""
-        async with asyncio.timeout(timeout_s):
-            while True:
-                event = await self._heard.get()
-                if isinstance(event, kind):
-                    return event
-                if isinstance(event, Closed):
-                    raise _Lost(event)
-
-    async def may_subscribe(self, topic: str) -> bool:
-        """Whether the broker takes a subscription to `topic`. Raises `_Lost` and `TimeoutError`."""
-        self.connection.subscribe([topic])
-        return (await self.next(Acknowledged, ANSWER_TIMEOUT_S)).allowed
 
 
 async def examine_broker(config: Config, findings: Findings) -> None:
@@ -67,24 +26,14 @@ async def examine_broker(config: Config, findings: Findings) -> None:
     # Another id than the agent's: the broker would throw a running agent off.
     client_id = f"yiagent-{config.device.id}-doctor"
     topics = Topics.of(mqtt.prefix, config.device.id)
-    for mqtt5 in (True, False):
-        probe = _Probe(mqtt, client_id, mqtt5=mqtt5)
-        opening = asyncio.create_task(probe.connection.open())
-        try:
-            await probe.next(Connected, CONNECT_TIMEOUT_S)
-            findings.ok("broker", f"{where}: {_described(mqtt, mqtt5=mqtt5)}")
+    try:
+        async with probe_broker(mqtt, client_id) as probe:
+            findings.ok("broker", f"{where}: {_described(mqtt, mqtt5=probe.connection.mqtt5)}")
             await _examine_rights(probe, topics, findings)
-            return
-        except _Lost as lost:
-            if not (mqtt5 and lost.how in (Ended.OLD_PROTOCOL, Ended.HUNG_UP)):
-                findings.fail("broker", f"{where}: {lost}")
-                return
-        except TimeoutError:
-            findings.fail("broker", f"{where}: it takes the connection but does not answer (mqtt.host, mqtt.port)")
-            return
-        finally:
-            opening.cancel()
-            await probe.connection.close(say_goodbye=True)
+    except BrokerLost as lost:
+        findings.fail("broker", f"{where}: {lost}")
+    except TimeoutError:
+        findings.fail("broker", f"{where}: it takes the connection but does not answer (mqtt.host, mqtt.port)")
 
 
 def _described(mqtt: MqttConfig, *, mqtt5: bool) -> str:
@@ -93,7 +42,7 @@ def _described(mqtt: MqttConfig, *, mqtt5: bool) -> str:
     return f"connected by {version}, {user}, {'encrypted' if mqtt.tls is not None else 'not encrypted'}"
 
 
-async def _examine_rights(probe: _Probe, topics: Topics, findings: Findings) -> None:
+async def _examine_rights(probe: Probe, topics: Topics, findings: Findings) -> None:
     wanted = (topics.any_command, topics.request)
     refused = [topic for topic in wanted if not await probe.may_subscribe(topic)]
     if refused:
@@ -104,7 +53,7 @@ async def _examine_rights(probe: _Probe, topics: Topics, findings: Findings) -> 
     await _examine_publishing(probe, topics.response, findings)
 
 
-async def _examine_publishing(probe: _Probe, topic: str, findings: Findings) -> None:
+async def _examine_publishing(probe: Probe, topic: str, findings: Findings) -> None:
     what = "broker, answers"
     mark = f"doctor-{secrets.token_hex(8)}"
     message = json.dumps({"transaction": mark, "status": "ok", "error": None, "state": None})
@@ -125,7 +74,7 @@ async def _examine_publishing(probe: _Probe, topic: str, findings: Findings) -> 
         findings.warn(what, f"{tell}, and by MQTT 3.1.1 a broker does not say why. Check its access list")
 
 
-async def _comes_back(probe: _Probe, topic: str, mark: str) -> bool:
+async def _comes_back(probe: Probe, topic: str, mark: str) -> bool:
     try:
         async with asyncio.timeout(ECHO_TIMEOUT_S):
             while True:

@@ -1,0 +1,170 @@
+"""The page as a front end: listens, lets in who may come in, and never gives up."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from microdot import Request, Response
+from microdot.microdot import NoCaseDict
+
+from yiagent.settings import PAGE_USER, WebConfig
+from yiagent.store import Journal
+from yiagent.web.answers import refusal
+from yiagent.web.connections import Connections, Outgoing
+from yiagent.web.head import BadRequest, Head
+from yiagent.web.login import REALM, Login, Verdict
+from yiagent.web.origin import foreign, own_names
+from yiagent.web.password import PagePassword
+from yiagent.web.routes import HEALTH_PATH, Routes
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+LISTEN_AGAIN_S: Final = 15.0
+_RESOLVER: Final = Path("/etc/resolv.conf")
+_READING: Final = frozenset({"GET", "HEAD"})
+
+
+class WebFront:
+    """Serves `routes` to who has the password."""
+
+    def __init__(
+        self, config: WebConfig, *, routes: Routes, password: PagePassword, hostname: str, journal: Journal
+    ) -> None:
+        self._config = config
+        self._routes = routes
+        self._password = password
+        self._hostname = hostname
+        self._journal = journal
+        self._login = Login(password.secret)
+
+    async def run(self) -> None:
+        """Serve until cancelled. Where it cannot listen, it says so once and goes on trying."""
+        told: str | None = None
+        while True:
+            try:
+                connections = Connections(self._answer, self._refuse, self._tls())
+                await connections.serve(self._config.host, self._config.port, listening=self._listening)
+            except (OSError, ValueError) as error:
+                reason = _in_words(error)
+                if reason != told:
+                    told = reason
+                    where = f"{self._config.host}:{self._config.port}"
+                    self._journal.error(
+                        f"The page cannot be served at {where}: {reason}. Streaming goes on; trying again for ever"
+                    )
+            await asyncio.sleep(LISTEN_AGAIN_S)
+
+    def _listening(self) -> None:
+        scheme = "https" if self._config.tls is not None else "http"
+        host = f"[{self._config.host}]" if ":" in self._config.host else self._config.host
+        where = f", its password is in {self._password.file}" if self._password.file is not None else ""
+        self._journal.info(f"The page is at {scheme}://{host}:{self._config.port}/ (user {PAGE_USER}{where})")
+        if self._password.fresh:
+            self._password.fresh = False
+            _show(self._password)
+
+    def _tls(self) -> SSLContext | None:
+        tls = self._config.tls
+        if tls is None or tls.cert_file is None:
+            return None
+        import ssl
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(tls.cert_file, tls.key_file)
+        return context
+
+    # --- one request ---
+
+    async def _answer(self, head: Head, body: bytes, address: str, to: Outgoing) -> None:
+        response = self._turned_away(head, address)
+        if response is None:
+            request = Request(
+                self._routes.app,
+                (address, 0),
+                head.method,
+                head.target,
+                "1.1",
+                NoCaseDict({name: value for name, value in head.headers.items() if name != "content-length"}),
+                body=body,
+            )
+            response = await self._routes.app.dispatch_request(request)
+        else:
+            response.is_head = head.method == "HEAD"
+        await _write(response, to)
+
+    async def _refuse(self, error: BadRequest, to: Outgoing) -> None:
+        await _write(refusal(error.status, "bad_request", error.message), to)
+
+    def _turned_away(self, head: Head, address: str) -> Response | None:
+        """What is answered to who may not come in; None for who may."""
+        reads = head.method in _READING
+        if reads and head.target.partition("?")[0] == HEALTH_PATH:
+            return None
+        now = time.monotonic()
+        verdict = self._login.judge(address, head.headers.get("authorization"), now)
+        if verdict is Verdict.LOCKED:
+            return self._locked(address, now)
+        if verdict is not Verdict.IN:
+            if verdict is Verdict.WRONG:
+                self._journal.warning(f"A wrong password for the page, from {address}")
+            message = f"the user is {PAGE_USER}; the password is web.password, or was shown at the agent's first start"
+            asks = {"WWW-Authenticate": f'Basic realm="{REALM}", charset="UTF-8"'}
+            return refusal(401, "unauthorized", message, asks)
+        if reads:
+            return None
+        problem = foreign(head.headers, own_names(self._hostname, _searched()))
+        if problem is not None:
+            self._journal.warning(f"Refused a request to the page from {address}: {problem}")
+            return refusal(403, "forbidden", problem)
+        if head.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            return refusal(415, "not_json", "send JSON, with Content-Type: application/json")
+        return None
+
+    def _locked(self, address: str, now: float) -> Response:
+        wait_s = math.ceil(self._login.locked_s(address, now))
+        self._journal.warning(f"Too many wrong passwords for the page from {address}: it is not answered for a minute")
+        message = f"too many wrong passwords came from this address: try again in {wait_s} s"
+        return refusal(429, "too_many_tries", message, {"Retry-After": str(wait_s)})
+
+
+async def _write(response: Response, to: Outgoing) -> None:
+    # Of a StreamWriter microdot uses what it added itself, `awrite` and `aclose`, and Outgoing has the one it calls.
+    await response.write(to)  # type: ignore[arg-type]
+
+
+def _show(password: PagePassword) -> None:
+    """On the console alone, and once: this line goes to no log, no topic and no page."""
+    lines = [
+        "",
+        f"  The page's user is {PAGE_USER}, and its password was made just now: {password.secret.reveal()}",
+        f"  It is kept in {password.file}; set web.password to choose your own." if password.file is not None else "",
+        "",
+    ]
+    print("\n".join(lines), file=sys.stderr, flush=True)  # noqa: T201 - the one who starts the agent is to read it
+
+
+def _searched() -> tuple[str, ...]:
+    """The domains in which this machine looks for names, and so may be called itself."""
+    try:
+        lines = _RESOLVER.read_text(errors="replace").splitlines()
+    except OSError:
+        return ()
+    return tuple(word for line in lines if line.split()[:1] in (["search"], ["domain"]) for word in line.split()[1:])
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, socket.gaierror):
+        return "the name does not resolve to an address (web.host)"
+    if isinstance(error, OSError) and error.errno and "ssl" not in type(error).__module__:
+        # asyncio puts the whole address into `strerror`.
+        return f"{os.strerror(error.errno)} (web.host, web.port)"
+    return "its certificate or key cannot be used (web.tls)"
