@@ -17,18 +17,20 @@ LAYERS = (
     # Pure: nouns, names, secrets.
     "__init__ model redact topics",
     # Pure: what is typed and what ffmpeg says, taken apart; what can happen. YAML.
-    "urls progress events document rules notice",
+    "urls progress events document rules notice keyframes picturefeed",
     # Pure: settings, commands, ffmpeg's command line and its messages.
     "settings commands ffmpeg diagnosis flow machine",
     # Pure: the wire's JSON; YAML to settings.
     "payloads config",
     # Single things of the machine.
-    "certificates guard lean memory moment mqttclient network sendqueue service threads store vitals",
+    "certificates guard lean memory moment mqttclient network sendqueue service tap threads store vitals",
     # The child, the intent's file and its lock, the broker's connection.
     "child intent lock broker knock narrator",
     "installed protocol",
     # The one who owns the child.
     "supervisor",
+    # What takes pictures of what it streams.
+    "picture",
     # The one door.
     "agent",
     # The front ends, and the doctor (who examines what they are made of).

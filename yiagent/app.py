@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 from yiagent import __version__
 from yiagent.agent import Agent, empty_snapshot
@@ -34,9 +34,14 @@ from yiagent.store import Journal, Store
 from yiagent.supervisor import Supervisor
 from yiagent.vitals import Vitals
 
+if TYPE_CHECKING:
+    from yiagent.picture import Pictures
+    from yiagent.tap import Tap
+
 # From a request to stop to the end of everything, 10 s: ffmpeg gets the most of it.
 STOP_FFMPEG_S: Final = 7.0
 STOP_LINK_S: Final = 2.5
+STOP_PICTURE_S: Final = 0.5
 RESTART_FRONT_END_S: Final = 5.0
 JOURNAL_TICK_S: Final = 5.0
 # systemd's journal takes the severity from such a prefix.
@@ -84,7 +89,7 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
     file = IntentFile(config.state_dir)
     intent, is_saved = _load(file, journal)
     store = Store(empty_snapshot(config.stream.channel))
-    ffmpeg = InstalledFfmpeg(config.ffmpeg, journal)
+    ffmpeg = InstalledFfmpeg(config.ffmpeg, journal, pictures=config.snapshot_enabled)
     supervisor = Supervisor(
         ffmpeg=ffmpeg,
         limits=Limits(config.stream.start_timeout_s, config.stream.stall_timeout_s),
@@ -94,7 +99,9 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
         on_change=lambda: agent.refresh(),
         on_turn=manager.alive,
         turn_s=manager.watchdog_period_s,
+        open_tap=(lambda: _open_tap(pictures)) if config.snapshot_enabled else None,
     )
+    pictures = _pictures(config, ffmpeg, supervisor, store, journal, redactor, guard)
     agent = Agent(
         config=config,
         intent=intent,
@@ -104,6 +111,7 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
         store=store,
         journal=journal,
         redactor=redactor,
+        take_picture=pictures.take if pictures is not None else None,
     )
     link = _link(config, store, journal, ffmpeg, agent)
     tasks: list[asyncio.Task[None]] = []
@@ -113,6 +121,8 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
         tasks.append(asyncio.create_task(_look_at(ffmpeg, link)))
         sample = partial(_sample, config, store, supervisor, guard, agent, journal)
         tasks.append(asyncio.create_task(_guarded("Telemetry", sample, journal), name="telemetry"))
+        if pictures is not None:
+            tasks.append(asyncio.create_task(_guarded("Pictures", pictures.run, journal), name="pictures"))
         if link is not None:
             tasks.append(asyncio.create_task(_guarded("MQTT", link.run, journal), name="mqtt"))
         manager.ready()
@@ -121,6 +131,7 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
         manager.stopping()
         journal.info("Stopping")
         loop.add_signal_handler(signal.SIGINT, supervisor.kill)
+        await _within(STOP_PICTURE_S, pictures.stop() if pictures is not None else None)
         await _within(STOP_FFMPEG_S, supervisor.stop() if not tasks[0].done() else None)
         supervisor.kill()
         if link is not None:
@@ -129,6 +140,37 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         guard.close()
+
+
+def _pictures(
+    config: Config,
+    ffmpeg: InstalledFfmpeg,
+    supervisor: Supervisor,
+    store: Store,
+    journal: Journal,
+    redactor: Redactor,
+    guard: Guard,
+) -> Pictures | None:
+    if not config.snapshot_enabled:
+        return None
+    # Only here: on a camera every import is paid for.
+    from yiagent.picture import Pictures
+
+    return Pictures(
+        config=config,
+        ffmpeg=ffmpeg,
+        supervisor=supervisor,
+        store=store,
+        journal=journal,
+        redactor=redactor,
+        guard=guard,
+    )
+
+
+def _open_tap(pictures: Pictures | None) -> Tap:
+    from yiagent.tap import Tap
+
+    return Tap(pictures.news if pictures is not None else lambda: None)
 
 
 def _link(config: Config, store: Store, journal: Journal, ffmpeg: InstalledFfmpeg, agent: Agent) -> MqttLink | None:

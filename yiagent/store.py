@@ -1,4 +1,4 @@
-"""What the front ends read: the latest snapshot and sample (`Store`), and the last lines of the log (`Journal`).
+"""What the front ends read: the latest snapshot, sample and picture (`Store`), the last lines of the log (`Journal`).
 
 Whoever connects, reconnects or reloads reads the same thing; nothing here knows who listens.
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from yiagent.model import Level, LogLine, Origin, Snapshot, Telemetry
+from yiagent.model import Level, LogLine, Origin, Picture, Snapshot, Telemetry
 from yiagent.redact import Redactor
 
 CAPACITY: Final = 500
@@ -49,12 +49,13 @@ class _Listeners:
 
 
 class Store(_Listeners):
-    """The latest snapshot and the latest telemetry sample."""
+    """The latest snapshot, the latest telemetry sample, the latest picture."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         super().__init__()
         self._snapshot = snapshot
         self._telemetry: Telemetry | None = None
+        self._picture: Picture | None = None
 
     @property
     def snapshot(self) -> Snapshot:
@@ -66,6 +67,11 @@ class Store(_Listeners):
         """The last sample; None before the first."""
         return self._telemetry
 
+    @property
+    def picture(self) -> Picture | None:
+        """The last picture; None before the first, and where pictures are off."""
+        return self._picture
+
     def put_snapshot(self, snapshot: Snapshot) -> None:
         """Replace the snapshot; an equal one is no change."""
         if snapshot != self._snapshot:
@@ -75,6 +81,11 @@ class Store(_Listeners):
     def put_telemetry(self, sample: Telemetry) -> None:
         """Replace the sample."""
         self._telemetry = sample
+        self._notify()
+
+    def put_picture(self, picture: Picture) -> None:
+        """Replace the picture."""
+        self._picture = picture
         self._notify()
 
 
