@@ -27,9 +27,10 @@ LAYERS = (
     # The child, the intent's file and its lock, the broker's connection.
     "child intent lock broker knock narrator",
     "installed protocol",
+    "still",
     # The one who owns the child.
     "supervisor",
-    # What takes pictures of what it streams.
+    # What takes pictures, of what it streams too.
     "picture",
     # The one door.
     "agent",

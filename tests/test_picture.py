@@ -313,6 +313,15 @@ def test_a_picture_that_fails_never_touches_the_stream(
         assert is_streaming(latest_state(listener) or {"phase": ""})
 
 
+def test_a_picture_that_is_too_long(tmp_path: Path, any_broker: Broker, any_camera: LiveCamera) -> None:
+    """It is never held, and its ffmpeg is ended."""
+    program = ffmpeg_that(tmp_path, "*image2pipe*) exec cat /dev/zero;;")
+    with picture_agent(tmp_path, any_broker, sd=any_camera.sd_url, ffmpeg=program) as (agent, listener):
+        press(agent, listener)
+        assert wait_for_refusal(agent, listener) == "no picture could be taken: it is longer than 2 MB"
+        assert not [child for child in agent.children() if child.name() == "cat"]
+
+
 def test_without_pictures_the_remux_is_the_plain_one(
     tmp_path: Path, any_broker: Broker, any_camera: LiveCamera, any_server: RtmpServer
 ) -> None:

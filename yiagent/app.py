@@ -155,16 +155,10 @@ def _pictures(
         return None
     # Only here: on a camera every import is paid for.
     from yiagent.picture import Pictures
+    from yiagent.still import Stills
 
-    return Pictures(
-        config=config,
-        ffmpeg=ffmpeg,
-        supervisor=supervisor,
-        store=store,
-        journal=journal,
-        redactor=redactor,
-        guard=guard,
-    )
+    stills = Stills(config=config, ffmpeg=ffmpeg, journal=journal, redactor=redactor, guard=guard)
+    return Pictures(stills=stills, supervisor=supervisor, store=store, journal=journal, redactor=redactor)
 
 
 def _open_tap(pictures: Pictures | None) -> Tap:

@@ -209,6 +209,10 @@ async def run_to_end(command: Sequence[str], *, timeout_s: float, most_bytes: in
     return status, output.decode("utf-8", "replace")
 
 
+class TooMuchOutput(Exception):
+    """A command wrote more than it may."""
+
+
 async def run_through(
     command: Sequence[str],
     data: bytes | None,
@@ -218,35 +222,38 @@ async def run_through(
     on_start: Callable[[int], None],
     on_line: OnLine,
 ) -> tuple[int | None, bytes]:
-    """Run a command on `data` (None: on nothing): its status, None where it was ended, and its standard output.
+    """Run a command on `data` (None: on nothing): its status, None where it took too long, and its standard output.
 
-    It is ended for taking too long, and for writing more than `most_bytes`. `on_start` gets its process id, `on_line`
-    its standard error. It is gone when this returns, also where it is cancelled. Raises `OSError`.
+    `on_start` gets its process id, `on_line` its standard error. It is gone when this returns, also by an exception or
+    a cancellation. Raises `OSError` where it cannot be started, and `TooMuchOutput`.
     """
     output = bytearray()
+    too_much = asyncio.Event()
     splitter = LineSplitter()
 
     def heard(fd: int, data: bytes) -> None:
         if fd == _STDERR:
             for line, cut in splitter.feed(data):
                 on_line(line, cut)
-        elif len(output) + len(data) <= most_bytes:
+        elif len(output) + len(data) > most_bytes:
+            too_much.set()
+        elif not too_much.is_set():
             output.extend(data)
-        else:
-            process.send(signal.SIGKILL)
 
     process = await _Process.start(command, heard, takes_input=data is not None)
-    status: int | None = None
+    waiting = [asyncio.ensure_future(process.wait()), asyncio.ensure_future(too_much.wait())]
     try:
         on_start(process.pid)
         if data is not None:
             process.write(data)
-        async with asyncio.timeout(timeout_s):
-            status = await process.wait()
+        done, _ = await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         heard(_STDERR, b"\n")
-    except TimeoutError:
-        pass
+        if too_much.is_set():
+            raise TooMuchOutput
+        return int(waiting[0].result()) if done else None, bytes(output)
     finally:
-        if status is None:
+        if not waiting[0].done():
             await process.end()
-    return status, bytes(output)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)

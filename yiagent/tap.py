@@ -43,6 +43,11 @@ class Tap:
         return self._writer
 
     @property
+    def has_keyframe(self) -> bool:
+        """Whether the first one has come."""
+        return self._at is not None
+
+    @property
     def keyframe(self) -> bytes | None:
         """The latest keyframe as an FLV file; None before the first."""
         return self._keeper.flv
@@ -63,6 +68,7 @@ class Tap:
         self.handed_over()
         self._stop_reading()
         self._keeper = KeyframeKeeper()
+        self._at = None
 
     def _read(self) -> None:
         assert self._reader is not None
