@@ -16,10 +16,14 @@ from yiagent.ffmpeg import (
     Capabilities,
     Job,
     Plan,
+    camera_picture_arguments,
     capabilities_arguments,
+    keyframe_arguments,
+    keyframe_picture_arguments,
     look_arguments,
     needs_look,
     parse_capabilities,
+    parse_picks_keyframes,
     remux_arguments,
 )
 from yiagent.model import Audio, Channel, Transport
@@ -63,6 +67,12 @@ WITH_VALUE = {
     "-ac",
     "-b:a",
     "-flvflags",
+    "-flush_packets",
+    "-bsf:v",
+    "-frames:v",
+    "-threads",
+    "-skip_frame",
+    "-q:v",
     "-rw_timeout",
     "-send_buffer_size",
     "-tcp_nodelay",
@@ -408,3 +418,50 @@ def test_any_output_is_read(output: str) -> None:
 def test_asking_makes_ffmpeg_do_nothing() -> None:
     """Only help is asked for: no input, no output, and the banner (which has the version) is not hidden."""
     assert capabilities_arguments() == ["-loglevel", "info", "-h", "demuxer=rtsp"]
+
+
+# --- pictures -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("audio", Audio)
+def test_keyframes_are_a_second_output(audio: Audio) -> None:
+    """Behind the plain command line, which they change in nothing: what ffmpeg reports is about its first output."""
+    job = replace(JOB, audio=audio)
+    plain = remux_arguments(job, KNOWN, CURRENT)
+    with_keyframes = remux_arguments(job, KNOWN, CURRENT, keyframes_to=7)
+    assert with_keyframes[: len(plain)] == plain
+    assert " ".join(with_keyframes[len(plain) :]) == (
+        "-map 0:v:0 -c:v copy -bsf:v noise=drop=not(key) -flvflags no_duration_filesize -flush_packets 1 -f flv pipe:7"
+    )
+
+
+def test_a_picture_of_the_camera() -> None:
+    """The camera is opened as the remux opens it; nothing goes to the server, the key not at all."""
+    arguments = camera_picture_arguments(JOB, KNOWN, CURRENT)
+    look = look_arguments(JOB, KNOWN, CURRENT)
+    at = look.index("-protocol_whitelist")
+    assert " ".join(look[at:]) in " ".join(arguments)
+    assert arguments[-3:] == ["-f", "image2pipe", "pipe:1"]
+    assert "made-up-key" not in " ".join(arguments)
+    _read(arguments)
+
+
+def test_a_picture_of_a_keyframe() -> None:
+    """It opens nothing but its standard input, whatever that refers to."""
+    options = _read(keyframe_picture_arguments())
+    assert [value for option, value in options if option in ("-protocol_whitelist", "-i")] == ["pipe", "pipe:0"]
+
+
+@pytest.mark.parametrize(
+    ("output", "picks"),
+    [
+        ("noise AVOptions:\n  -amount  <string>  ...VA\n  -drop    <string>  ...VA\n", True),
+        ("noise AVOptions:\n  -amount  <int>  ...VA\n  -dropamount  <int>  ...VA\n", False),
+        ("Unknown bit stream filter 'noise'.\n", False),
+        ("", False),
+    ],
+)
+def test_whether_keyframes_can_be_picked(output: str, picks: bool) -> None:
+    """By the option that ffmpeg 5 has, not by a version; an older one has another of nearly the same name."""
+    assert parse_picks_keyframes(output) is picks
+    assert keyframe_arguments()[-2:] == ["-h", "bsf=noise"]

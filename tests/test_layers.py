@@ -17,18 +17,21 @@ LAYERS = (
     # Pure: nouns, names, secrets.
     "__init__ model redact topics",
     # Pure: what is typed and what ffmpeg says, taken apart; what can happen. YAML.
-    "urls progress events document rules notice web.head",
+    "urls progress events document rules notice keyframes picturefeed web.head",
     # Pure: settings, commands, ffmpeg's command line and its messages.
     "settings commands ffmpeg diagnosis flow machine",
     # Pure: the wire's JSON; YAML to settings; the page's parts.
     "payloads config brokerchoice web.history web.login web.metrics web.origin",
     # Single things of the machine.
-    "certificates files guard interfaces lean memory moment mqttclient network sendqueue service threads store",
+    "certificates files guard interfaces lean memory moment mqttclient network sendqueue service tap threads store",
     # The child, the files in the state folder and their lock, the broker's connection.
     "brokerfile child intent lock broker knock narrator vitals",
     "installed protocol probe",
+    "still",
     # The one who owns the child.
     "supervisor",
+    # What takes pictures, of what it streams too.
+    "picture",
     # The one door.
     "agent",
     # The front ends, and the doctor (who examines what they are made of).

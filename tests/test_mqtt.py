@@ -1040,7 +1040,7 @@ BAD_COMMANDS: list[tuple[str, bytes, str, str]] = [
     ("restart/set", b"", "invalid_value", "must be PRESS"),
     ("restart/set", b"press", "invalid_value", "did you mean PRESS?"),
     ("snapshot/set", b"now", "invalid_value", "must be PRESS"),
-    ("snapshot/set", b"PRESS", "not_available", "pictures"),
+    ("snapshot/set", b"PRESS", "not_available", "pictures are off: set snapshot.enabled: true"),
 ]
 BAD_REQUESTS: list[tuple[bytes, str, str]] = [
     (b"", "not_json", "not valid JSON"),

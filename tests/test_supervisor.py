@@ -23,6 +23,7 @@ from yiagent.model import Audio, Channel, Level, Phase, ReasonCode, Transport
 from yiagent.redact import Redactor, Secret
 from yiagent.store import Journal
 from yiagent.supervisor import Supervisor
+from yiagent.tap import Tap
 from yiagent.urls import parse_source
 
 CHILDREN = Path(__file__).parent / "children"
@@ -57,7 +58,9 @@ def peers_that_answer() -> Iterator[dict[str, object]]:
 class Stage:
     """A running supervisor with everything it says kept."""
 
-    def __init__(self, child: str, *, start_timeout_s: float = 15, stall_timeout_s: float = 2) -> None:
+    def __init__(
+        self, child: str, *, start_timeout_s: float = 15, stall_timeout_s: float = 2, pictures: bool = False
+    ) -> None:
         self.redactor = Redactor()
         self.redactor.learn(KEY)
         self.journal = Journal(self.redactor, level=Level.DEBUG, clock=time.time, monotonic=time.monotonic)
@@ -67,12 +70,15 @@ class Stage:
         self.pids: list[int] = []
         self.news = asyncio.Event()
         self.supervisor = Supervisor(
-            ffmpeg=InstalledFfmpeg(str(CHILDREN / child) if "/" not in child else child, self.journal),
+            ffmpeg=InstalledFfmpeg(
+                str(CHILDREN / child) if "/" not in child else child, self.journal, pictures=pictures
+            ),
             limits=Limits(start_timeout_s, stall_timeout_s),
             journal=self.journal,
             redactor=self.redactor,
             guard=self.guard,
             on_change=self._note,
+            open_tap=(lambda: Tap(self.news.set)) if pictures else None,
         )
 
     def _note(self) -> None:
@@ -99,11 +105,11 @@ class Stage:
         return "\n".join(line.message for line in self.journal.since(0))
 
 
-def play(child: str, act: Callable[[Stage], Awaitable[None]], **timeouts: float) -> Stage:
+def play(child: str, act: Callable[[Stage], Awaitable[None]], *, pictures: bool = False, **timeouts: float) -> Stage:
     """Run `act` on a stage and leave nothing behind, whatever happens."""
 
     async def whole() -> Stage:
-        stage = Stage(child, **timeouts)
+        stage = Stage(child, pictures=pictures, **timeouts)
         stage.guard.start()
         running = asyncio.create_task(stage.supervisor.run())
         try:
@@ -334,3 +340,33 @@ def test_on_and_off_in_one_breath_ends_idle() -> None:
 
     stage = play("streams.py", act)
     assert stage.supervisor.state.phase is Phase.IDLE
+
+
+def test_a_launch_leaves_no_descriptor() -> None:
+    """The pipe for the keyframes is ffmpeg's for as long as it runs, and nobody's after that."""
+    descriptors: list[int] = []
+
+    async def act(stage: Stage) -> None:
+        for _ in range(20):
+            stage.supervisor.want(job())
+            await stage.until_phase(Phase.STREAMING)
+            assert stage.supervisor.tap is not None
+            assert _holds_its_pipe(stage.supervisor.child_pid)
+            stage.supervisor.want(None)
+            await stage.until_phase(Phase.IDLE)
+            assert stage.supervisor.tap is None
+            descriptors.append(_count_descriptors())
+
+    play("streams.py", act, pictures=True)
+    assert len(set(descriptors)) == 1
+
+
+def _holds_its_pipe(pid: int | None) -> bool:
+    """Whether the descriptor that a child was told to write keyframes to is a pipe of its own."""
+    words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    number = next(word for word in reversed(words) if word.startswith("pipe:")).removeprefix("pipe:")
+    return int(number) > 2 and Path(f"/proc/{pid}/fd/{number}").readlink().name.startswith("pipe:")
+
+
+def _count_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))

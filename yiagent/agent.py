@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 
 from yiagent.certificates import system_authorities
 from yiagent.commands import Change, Command, RefusalCode, Refused, Restart, TakeSnapshot
@@ -20,6 +21,8 @@ _NO_SERVER = Reason(
     ReasonCode.NOT_CONFIGURED, "No server is set. Send its URL to server/set, or URL and key to url/set."
 )
 _NO_KEY = Reason(ReasonCode.NOT_CONFIGURED, "No stream key is set. Send it to key/set; the server's site shows it.")
+
+_NO_PICTURES = "pictures are off: set snapshot.enabled: true in the configuration, and restart the agent"
 
 
 def empty_snapshot(channel: Channel) -> Snapshot:
@@ -39,7 +42,10 @@ def empty_snapshot(channel: Channel) -> Snapshot:
 
 
 class Agent:
-    """Holds the owner's intent: changes it by command, keeps it on disk, and has the supervisor carry it out."""
+    """Holds the owner's intent: changes it by command, keeps it on disk, and has the supervisor carry it out.
+
+    `take_picture` puts one in the store, or raises `Refused`; None where pictures are off.
+    """
 
     def __init__(
         self,
@@ -52,6 +58,7 @@ class Agent:
         store: Store,
         journal: Journal,
         redactor: Redactor,
+        take_picture: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._config = config
         self._intent = intent
@@ -63,6 +70,7 @@ class Agent:
         self._store = store
         self._journal = journal
         self._redactor = redactor
+        self._take_picture = take_picture
         self._turn = asyncio.Lock()
         self._learn_secrets()
 
@@ -76,12 +84,18 @@ class Agent:
         self._carry_out()
 
     async def execute(self, command: Command) -> None:
-        """Carry out one command. When it returns, the wish is on disk and in the snapshot. Raises `Refused`."""
+        """Carry out one command. When it returns, the wish is on disk and in the snapshot. Raises `Refused`.
+
+        `TakeSnapshot` returns when the picture is in the store; it takes seconds, and keeps no other command waiting.
+        """
+        if isinstance(command, TakeSnapshot):
+            if self._take_picture is None:
+                raise Refused(RefusalCode.NOT_AVAILABLE, _NO_PICTURES)
+            await self._take_picture()
+            return
         async with self._turn:
             if isinstance(command, Restart):
                 self._supervisor.press()
-            elif isinstance(command, TakeSnapshot):
-                raise Refused(RefusalCode.NOT_AVAILABLE, "this version of yiagent takes no pictures yet")
             elif command != Change():
                 await self._change(command)
 

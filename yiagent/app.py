@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 from yiagent import __version__
 from yiagent.agent import Agent, empty_snapshot
@@ -39,9 +39,14 @@ from yiagent.store import Journal, Store
 from yiagent.supervisor import Supervisor
 from yiagent.vitals import Vitals
 
+if TYPE_CHECKING:
+    from yiagent.picture import Pictures
+    from yiagent.tap import Tap
+
 # From a request to stop to the end of everything, 10 s: ffmpeg gets the most of it.
 STOP_FFMPEG_S: Final = 7.0
 STOP_LINK_S: Final = 2.5
+STOP_PICTURE_S: Final = 0.5
 RESTART_FRONT_END_S: Final = 5.0
 JOURNAL_TICK_S: Final = 5.0
 OWN_ADDRESS_S: Final = 60.0
@@ -92,7 +97,7 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
     file = IntentFile(config.state_dir)
     intent, is_saved = _load(file, journal)
     store = Store(empty_snapshot(config.stream.channel))
-    ffmpeg = InstalledFfmpeg(config.ffmpeg, journal)
+    ffmpeg = InstalledFfmpeg(config.ffmpeg, journal, pictures=config.snapshot_enabled)
     supervisor = Supervisor(
         ffmpeg=ffmpeg,
         limits=Limits(config.stream.start_timeout_s, config.stream.stall_timeout_s),
@@ -102,7 +107,9 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
         on_change=lambda: agent.refresh(),
         on_turn=manager.alive,
         turn_s=manager.watchdog_period_s,
+        open_tap=(lambda: _open_tap(pictures)) if config.snapshot_enabled else None,
     )
+    pictures = _pictures(config, ffmpeg, supervisor, store, journal, redactor, guard)
     agent = Agent(
         config=config,
         intent=intent,
@@ -112,6 +119,7 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
         store=store,
         journal=journal,
         redactor=redactor,
+        take_picture=pictures.take if pictures is not None else None,
     )
     about = _About(config, ffmpeg)
     mqtt = _mqtt(config, store, journal, redactor, about, agent)
@@ -122,6 +130,8 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
         tasks.append(asyncio.create_task(_look_at(ffmpeg, mqtt)))
         sample = partial(_sample, config, store, supervisor, guard, agent, journal)
         tasks.append(asyncio.create_task(_guarded("Telemetry", sample, journal), name="telemetry"))
+        if pictures is not None:
+            tasks.append(asyncio.create_task(_guarded("Pictures", pictures.run, journal), name="pictures"))
         tasks.append(asyncio.create_task(_guarded("MQTT", mqtt.run, journal), name="mqtt"))
         if config.web.enabled:
             page = partial(_serve_page, config, store, journal, redactor, about, agent, mqtt)
@@ -132,6 +142,7 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
         manager.stopping()
         journal.info("Stopping")
         loop.add_signal_handler(signal.SIGINT, supervisor.kill)
+        await _within(STOP_PICTURE_S, pictures.stop() if pictures is not None else None)
         await _within(STOP_FFMPEG_S, supervisor.stop() if not tasks[0].done() else None)
         supervisor.kill()
         await _within(STOP_LINK_S, mqtt.stop())
@@ -139,6 +150,31 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         guard.close()
+
+
+def _pictures(
+    config: Config,
+    ffmpeg: InstalledFfmpeg,
+    supervisor: Supervisor,
+    store: Store,
+    journal: Journal,
+    redactor: Redactor,
+    guard: Guard,
+) -> Pictures | None:
+    if not config.snapshot_enabled:
+        return None
+    # Only here: on a camera every import is paid for.
+    from yiagent.picture import Pictures
+    from yiagent.still import Stills
+
+    stills = Stills(config=config, ffmpeg=ffmpeg, journal=journal, redactor=redactor, guard=guard)
+    return Pictures(stills=stills, supervisor=supervisor, store=store, journal=journal, redactor=redactor)
+
+
+def _open_tap(pictures: Pictures | None) -> Tap:
+    from yiagent.tap import Tap
+
+    return Tap(pictures.news if pictures is not None else lambda: None)
 
 
 class _About:

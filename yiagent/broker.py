@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S: Final = 10.0
 # Acknowledged messages waiting for a broker that does not answer; beyond, publishing fails instead of piling up.
 MOST_QUEUED: Final = 50
+# What a message may need for its topic and its properties.
+HEADER_BYTES: Final = 512
 # For DISCONNECT to leave; a broker that reads no more does not let it.
 GOODBYE_S: Final = 1.0
 NO_ANSWER: Final = "it takes the connection but does not answer"
@@ -108,6 +110,7 @@ class Connection:
         self._closed = False
         self._accepted = False
         self._asked: dict[int, tuple[str, str]] = {}
+        self._most_bytes: int | None = None
         client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
@@ -142,6 +145,10 @@ class Connection:
     def has_room(self) -> bool:
         """Whether the broker takes what is sent: little of it is still on this machine."""
         return self._outlet.has_room
+
+    def takes(self, payload_bytes: int) -> bool:
+        """Whether the broker takes a message this long, as far as it has told (MQTT 5)."""
+        return self._most_bytes is None or payload_bytes + HEADER_BYTES <= self._most_bytes
 
     async def open(self) -> None:
         """Connect. What becomes of it comes as events; never raises."""
@@ -203,7 +210,7 @@ class Connection:
         return True
 
     def publish(
-        self, topic: str, payload: str, *, qos: int, retain: bool = False, correlation: bytes | None = None
+        self, topic: str, payload: str | bytes, *, qos: int, retain: bool = False, correlation: bytes | None = None
     ) -> paho.MQTTMessageInfo | None:
         """Hand one message to paho's thread; None where it could not be taken."""
         properties = None
@@ -211,7 +218,8 @@ class Connection:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.CorrelationData = correlation
         try:
-            info = self._client.publish(topic, payload.encode(), qos=qos, retain=retain, properties=properties)
+            data = payload.encode() if isinstance(payload, str) else payload
+            info = self._client.publish(topic, data, qos=qos, retain=retain, properties=properties)
         except ValueError:
             return None
         if info.rc != paho.MQTT_ERR_SUCCESS:
@@ -220,9 +228,9 @@ class Connection:
             self._asked[info.mid] = ("publish", topic)
         return info
 
-    def publish_loosely(self, topic: str, payload: str) -> None:
+    def publish_loosely(self, topic: str, payload: str | bytes, *, retain: bool = False) -> None:
         """Publish at QoS 0 something that may be lost; only while there `has_room`."""
-        info = self.publish(topic, payload, qos=0)
+        info = self.publish(topic, payload, qos=0, retain=retain)
         if info is not None:
             self._outlet.add(info, len(topic) + len(payload))
 
@@ -264,6 +272,7 @@ class Connection:
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: PahoReasonCode, properties: Any) -> None:
         if not reason.is_failure:
             self._accepted = True
+            self._most_bytes = getattr(properties, "MaximumPacketSize", None)
             self._emit(Connected())
             return
         if reason.getName() == "Unsupported protocol version":

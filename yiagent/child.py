@@ -21,6 +21,7 @@ from yiagent.progress import LineSplitter, ProgressParser
 
 # How long what is still in the pipes may take to arrive after the process itself is gone.
 DRAIN_S: Final = 1.0
+_STDIN: Final = 0
 _STDOUT: Final = 1
 _STDERR: Final = 2
 
@@ -57,15 +58,18 @@ class _Process:
         self.pid = transport.get_pid()
 
     @classmethod
-    async def start(cls, command: Sequence[str], on_data: OnData) -> _Process:
+    async def start(
+        cls, command: Sequence[str], on_data: OnData, *, takes_input: bool = False, pass_fds: Sequence[int] = ()
+    ) -> _Process:
         try:
             transport, listener = await asyncio.get_running_loop().subprocess_exec(
                 lambda: _Listener(on_data),
                 *command,
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=asyncio.subprocess.PIPE if takes_input else asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,
+                pass_fds=pass_fds,
                 # Messages are matched in English, whatever the language of the machine.
                 env={**os.environ, "LC_ALL": "C", "AV_LOG_FORCE_NOCOLOR": "1"},
             )
@@ -90,6 +94,19 @@ class _Process:
             return status
         finally:
             self._transport.close()
+
+    def write(self, data: bytes) -> None:
+        """Write all of its standard input, as it is ready for it; one that reads no more is no error."""
+        pipe = self._transport.get_pipe_transport(_STDIN)
+        assert isinstance(pipe, asyncio.WriteTransport)
+        pipe.write(data)
+        pipe.write_eof()
+
+    async def end(self) -> None:
+        """End it by force, and return when it is gone."""
+        self.send(signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._listener.exited.wait(), DRAIN_S)
 
     def send(self, number: signal.Signals) -> None:
         """Signal the whole process group; one that is gone already is no error."""
@@ -131,8 +148,13 @@ class Child:
         self._finish = finish
 
     @classmethod
-    async def start(cls, command: Sequence[str], on_line: OnLine, on_progress: OnProgress) -> Child:
-        """Start `command`. `on_line` gets each line of standard error and whether it was cut. Raises `OSError`."""
+    async def start(
+        cls, command: Sequence[str], on_line: OnLine, on_progress: OnProgress, *, pass_fds: Sequence[int] = ()
+    ) -> Child:
+        """Start `command`. `on_line` gets each line of standard error and whether it was cut. Raises `OSError`.
+
+        `pass_fds`: descriptors that it gets besides, under the same numbers.
+        """
         splitter = LineSplitter()
         parser = ProgressParser()
 
@@ -144,7 +166,7 @@ class Child:
                 for report in parser.feed(data):
                     on_progress(report)
 
-        process = await _Process.start(command, heard)
+        process = await _Process.start(command, heard, pass_fds=pass_fds)
         # The last words of a dying process often have no line end.
         return cls(process, lambda: heard(_STDERR, b"\n"))
 
@@ -185,3 +207,53 @@ async def run_to_end(command: Sequence[str], *, timeout_s: float, most_bytes: in
         if status is None:
             process.send(signal.SIGKILL)
     return status, output.decode("utf-8", "replace")
+
+
+class TooMuchOutput(Exception):
+    """A command wrote more than it may."""
+
+
+async def run_through(
+    command: Sequence[str],
+    data: bytes | None,
+    *,
+    timeout_s: float,
+    most_bytes: int,
+    on_start: Callable[[int], None],
+    on_line: OnLine,
+) -> tuple[int | None, bytes]:
+    """Run a command on `data` (None: on nothing): its status, None where it took too long, and its standard output.
+
+    `on_start` gets its process id, `on_line` its standard error. It is gone when this returns, also by an exception or
+    a cancellation. Raises `OSError` where it cannot be started, and `TooMuchOutput`.
+    """
+    output = bytearray()
+    too_much = asyncio.Event()
+    splitter = LineSplitter()
+
+    def heard(fd: int, data: bytes) -> None:
+        if fd == _STDERR:
+            for line, cut in splitter.feed(data):
+                on_line(line, cut)
+        elif len(output) + len(data) > most_bytes:
+            too_much.set()
+        elif not too_much.is_set():
+            output.extend(data)
+
+    process = await _Process.start(command, heard, takes_input=data is not None)
+    waiting = [asyncio.ensure_future(process.wait()), asyncio.ensure_future(too_much.wait())]
+    try:
+        on_start(process.pid)
+        if data is not None:
+            process.write(data)
+        done, _ = await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        heard(_STDERR, b"\n")
+        if too_much.is_set():
+            raise TooMuchOutput
+        return int(waiting[0].result()) if done else None, bytes(output)
+    finally:
+        if not waiting[0].done():
+            await process.end()
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)

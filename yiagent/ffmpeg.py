@@ -28,6 +28,8 @@ WRITE_TIMEOUT_S: Final = 10.0
 # holds 2 to 4 s at 1 Mbit/s (the kernel grants twice as much, headers included, up to its own limit).
 SEND_BUFFER_BYTES: Final = 256 * 1024
 AAC: Final = "aac"
+# Of 2 (best) to 31: good enough to look at, at about 100 kB in 720p.
+JPEG_QUALITY: Final = "5"
 _INPUT_PROTOCOLS: Final = "rtsp,rtsps,rtp,srtp,udp,tcp,tls"
 
 _VERSION = re.compile(r"^ffmpeg version (\S+)", re.MULTILINE)
@@ -43,6 +45,8 @@ class Capabilities:
     """The RTSP demuxer's option for a socket time-out in µs: `timeout` since ffmpeg 5; before, that meant *listen*."""
     verifies_cameras: bool = False
     """Whether it checks the certificate of an rtsps camera by itself, as ffmpeg 9 does; most cameras made their own."""
+    picks_keyframes: bool = False
+    """Whether it can hand on keyframes alone; asked only where pictures are wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,16 @@ def parse_capabilities(output: str) -> Capabilities | None:
     return Capabilities(version.group(1), name, verifies_cameras="tls_verify" in options)
 
 
+def keyframe_arguments() -> list[str]:
+    """Arguments that make ffmpeg tell the options of the filter that hands on keyframes alone."""
+    return ["-loglevel", "info", "-h", "bsf=noise"]
+
+
+def parse_picks_keyframes(output: str) -> bool:
+    """Whether that filter drops packets by an expression, as it does since ffmpeg 5."""
+    return "drop" in _OPTION.findall(output)
+
+
 def needs_look(job: Job, plan: Plan) -> bool:
     """Whether the camera's audio codec must be looked at before a command line can be made."""
     return job.audio is Audio.AUTO and plan.audio_codec is None
@@ -104,8 +118,11 @@ def look_arguments(job: Job, plan: Plan, capabilities: Capabilities) -> list[str
     return [*_common(), *_input(job, plan, capabilities)]
 
 
-def remux_arguments(job: Job, plan: Plan, capabilities: Capabilities) -> list[str]:
-    """Arguments of the remux proper. Holds secrets: never logged, never shown."""
+def remux_arguments(job: Job, plan: Plan, capabilities: Capabilities, *, keyframes_to: int | None = None) -> list[str]:
+    """Arguments of the remux proper. Holds secrets: never logged, never shown.
+
+    `keyframes_to`: a descriptor that gets the keyframes as FLV besides.
+    """
     return [
         *_common(),
         "-progress",
@@ -115,7 +132,21 @@ def remux_arguments(job: Job, plan: Plan, capabilities: Capabilities) -> list[st
         *_input(job, plan, capabilities),
         *_media(job.audio, plan),
         *_output(job),
+        # Behind the server's: what ffmpeg reports is about its first output.
+        *(_keyframes(keyframes_to) if keyframes_to is not None else []),
     ]
+
+
+def camera_picture_arguments(job: Job, plan: Plan, capabilities: Capabilities) -> list[str]:
+    """Arguments that make ffmpeg write one JPEG of what the camera shows to its standard output. Holds secrets."""
+    # A decoder that begins between two keyframes would show grey.
+    return [*_common(), "-threads", "1", "-skip_frame", "nokey", *_input(job, plan, capabilities), *_jpeg()]
+
+
+def keyframe_picture_arguments() -> list[str]:
+    """Arguments that make ffmpeg turn the keyframe on its standard input, as FLV, into a JPEG on its output."""
+    read = ["-protocol_whitelist", "pipe", "-threads", "1", "-f", "flv", "-i", "pipe:0"]
+    return [*_common(), *read, *_jpeg()]
 
 
 def _common() -> list[str]:
@@ -184,3 +215,15 @@ def _output(job: Job) -> list[str]:
             arguments += ["-ca_file", job.ca_file]
     arguments += ["-rtmp_app", app, "-rtmp_playpath", job.key.reveal()]
     return [*arguments, "-f", "flv", f"{url.scheme}://{userinfo}{url.authority}/{app.partition('?')[0]}"]
+
+
+def _keyframes(descriptor: int) -> list[str]:
+    pick = ["-map", "0:v:0", "-c:v", "copy", "-bsf:v", "noise=drop=not(key)"]
+    # A pipe has no beginning to go back to, and each keyframe is wanted at once.
+    shape = ["-flvflags", "no_duration_filesize", "-flush_packets", "1"]
+    return [*pick, *shape, "-f", "flv", f"pipe:{descriptor}"]
+
+
+def _jpeg() -> list[str]:
+    one = ["-map", "0:v:0", "-frames:v", "1", "-threads", "1"]
+    return [*one, "-c:v", "mjpeg", "-q:v", JPEG_QUALITY, "-f", "image2pipe", "pipe:1"]

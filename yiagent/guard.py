@@ -32,7 +32,7 @@ class Guard:
 
     def __init__(self, keep_open: tuple[int, ...] = ()) -> None:
         self._keep_open = keep_open
-        self._groups: frozenset[int] = frozenset()
+        self._groups: dict[str, frozenset[int]] = {}
         self._shell: subprocess.Popen[bytes] | None = None
         self._started = False
 
@@ -50,9 +50,9 @@ class Guard:
         )
         self._started = True
 
-    def watch(self, groups: Iterable[int]) -> None:
-        """From now on these process groups, and no others, are ended when the agent is gone."""
-        self._groups = frozenset(groups)
+    def watch(self, groups: Iterable[int], *, of: str = "remux") -> None:
+        """From now on these process groups, and no others `of` the same owner, are ended when the agent is gone."""
+        self._groups[of] = frozenset(groups)
         if self._started and not self._tell():
             self._renew()
 
@@ -91,7 +91,8 @@ class Guard:
             return False
         assert self._shell.stdin is not None
         try:
-            self._shell.stdin.write(" ".join(map(str, sorted(self._groups))).encode() + b"\n")
+            groups = sorted(frozenset().union(*self._groups.values()))
+            self._shell.stdin.write(" ".join(map(str, groups)).encode() + b"\n")
             self._shell.stdin.flush()
         except OSError:
             return False

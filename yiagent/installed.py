@@ -6,11 +6,19 @@ import asyncio
 import errno
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from yiagent.child import run_to_end
-from yiagent.ffmpeg import Capabilities, capabilities_arguments, missing_message, parse_capabilities
+from yiagent.ffmpeg import (
+    Capabilities,
+    capabilities_arguments,
+    keyframe_arguments,
+    missing_message,
+    parse_capabilities,
+    parse_picks_keyframes,
+)
 from yiagent.model import Failure, Reason, ReasonCode
 from yiagent.store import Journal
 
@@ -32,11 +40,12 @@ class FfmpegUnusable(Exception):
 
 
 class InstalledFfmpeg:
-    """`program` is a name on the PATH, or a path."""
+    """`program` is a name on the PATH, or a path. `pictures`: whether it will be asked to hand on keyframes too."""
 
-    def __init__(self, program: str, journal: Journal) -> None:
+    def __init__(self, program: str, journal: Journal, *, pictures: bool = False) -> None:
         self.program = program
         self._journal = journal
+        self._pictures = pictures
         self._known: Capabilities | None = None
         self._known_of: object = None
         self._turn = asyncio.Lock()
@@ -70,9 +79,14 @@ class InstalledFfmpeg:
         _, output = await run_to_end(command, timeout_s=ANSWER_TIMEOUT_S, most_bytes=MOST_BYTES)
         capabilities = parse_capabilities(output)
         if capabilities is not None:
-            return capabilities
+            return replace(capabilities, picks_keyframes=self._pictures and await self._picks_keyframes(path))
         self._journal.warning(f"{path} did not say which version it is; going on as with a current ffmpeg")
         return Capabilities("unknown", "timeout")
+
+    async def _picks_keyframes(self, path: str) -> bool:
+        command = [path, *keyframe_arguments()]
+        _, output = await run_to_end(command, timeout_s=ANSWER_TIMEOUT_S, most_bytes=MOST_BYTES)
+        return parse_picks_keyframes(output)
 
 
 def _why_not(program: str) -> str:

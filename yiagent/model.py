@@ -181,6 +181,14 @@ class Telemetry:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """What the camera showed at `ts`, wall-clock seconds, as a whole JPEG file."""
+
+    jpeg: bytes
+    ts: float
+
+
+@dataclass(frozen=True, slots=True)
 class LogLine:
     """One line of the journal, already redacted. `seq` grows by one a line; `ts` is wall-clock seconds."""
 

@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 from yiagent.broker import CUT, NO_ANSWER, Acknowledged, Closed, Connected, Connection, Ended, Event, Received
-from yiagent.commands import Command, Refused, parse_command, parse_request
+from yiagent.commands import Command, Refused, TakeSnapshot, parse_command, parse_request
 from yiagent.model import BrokerStatus, Info, Level, LogLine, Origin
 from yiagent.notice import Notice
 from yiagent.payloads import answer_json, info_json, log_json, refusal_json, state_json, telemetry_json
+from yiagent.picturefeed import PictureFeed
 from yiagent.protocol import Version
 from yiagent.settings import MqttConfig
 from yiagent.store import Journal, Store
@@ -32,6 +33,8 @@ LONGEST_UNANSWERED_S: Final = 300.0
 TELL_AGAIN_S: Final = 1.0
 ROOM_AGAIN_S: Final = 0.2
 MOST_EVENTS: Final = 200
+# So many who ask for a picture while one is being taken get an answer where it fails.
+MOST_ASKERS: Final = 10
 # Log lines towards the broker: at once, and per second. What falls behind further than BACKLOG is left out and told.
 LOG_BURST: Final = 30
 LOG_PER_S: Final = 5.0
@@ -66,6 +69,9 @@ class MqttLink:
         self._log_sent = 0
         self._version = Version()
         self._notices: dict[str, Notice[Any]] = {}
+        self._pictures = PictureFeed()
+        self._askers: list[tuple[str, Received]] = []
+        self._taking: asyncio.Task[None] | None = None
         self._short_lived = 0
         self._told: str | None = None
         self._refused: set[str] = set()
@@ -136,6 +142,8 @@ class MqttLink:
             return closed, accepted
         finally:
             opening.cancel()
+            if self._taking is not None:
+                self._taking.cancel()
             if pump is not None:
                 pump.cancel()
                 await asyncio.gather(pump, return_exceptions=True)
@@ -164,6 +172,8 @@ class MqttLink:
         if not connection.mqtt5:
             # It has no word for a refusal, so it cannot take one back either.
             self._refused.clear()
+        if self._pictures.connected(time.monotonic()):
+            self._journal.warning("The MQTT broker's connection ended right after a picture, again: pictures wait now")
         self._notices = self._notices_for(connection)
         self._notify()
 
@@ -224,13 +234,37 @@ class MqttLink:
         command = self._topics.command(message.topic)
         if command is not None:
             try:
-                await self._execute(parse_command(command, message.payload))
+                parsed = parse_command(command, message.payload)
+                if isinstance(parsed, TakeSnapshot):
+                    self._take_picture(connection, command, message)
+                else:
+                    await self._execute(parsed)
             except Refused as refused:
-                self._journal.warning(f"Refused {command}: {refused.message}")
-                answer = refusal_json(self._store.snapshot, command=command, refused=refused)
-                self._answer(connection, answer, message)
+                self._refuse(connection, command, message, refused)
         elif message.topic == self._topics.request:
             await self._requested(connection, message)
+
+    def _refuse(self, connection: Connection, command: str, message: Received, refused: Refused) -> None:
+        self._journal.warning(f"Refused {command}: {refused.message}")
+        answer = refusal_json(self._store.snapshot, command=command, refused=refused)
+        self._answer(connection, answer, message)
+
+    def _take_picture(self, connection: Connection, command: str, message: Received) -> None:
+        """Beside the other commands, for it takes seconds. Whoever asks meanwhile gets the same picture."""
+        if self._taking is not None and not self._taking.done():
+            self._askers = [*self._askers, (command, message)][:MOST_ASKERS]
+            return
+        self._askers = [(command, message)]
+
+        async def take() -> None:
+            try:
+                await self._execute(TakeSnapshot())
+            except Refused as refused:
+                for command, message in self._askers:
+                    self._refuse(connection, command, message, refused)
+
+        self._taking = asyncio.create_task(take())
+        self._taking.add_done_callback(self._pump_ended)
 
     async def _requested(self, connection: Connection, message: Received) -> None:
         transaction: str | None = None
@@ -278,7 +312,23 @@ class MqttLink:
                 connection.publish_loosely(self._topics.log, log_json(line))
                 self._log_sent = log.sent
             waits_s.append(log.wait_s)
+            waits_s.append(self._publish_picture(connection))
             await self._sleep(min((wait_s for wait_s in waits_s if wait_s is not None), default=None))
+
+    def _publish_picture(self, connection: Connection) -> float | None:
+        """The latest picture, when the way is free for it; how long until it is worth looking again."""
+        now = time.monotonic()
+        picture, wait_s = self._pictures.next(self._store.picture, now, has_room=connection.has_room)
+        if picture is None:
+            return wait_s
+        if connection.takes(len(picture.jpeg)):
+            connection.publish_loosely(self._topics.snapshot, picture.jpeg, retain=True)
+            self._pictures.sent(picture, now)
+        else:
+            size_kb = len(picture.jpeg) // 1000
+            self._journal.warning(f"A picture of {size_kb} kB is longer than the MQTT broker takes (max_packet_size)")
+            self._pictures.told(picture)
+        return wait_s
 
     def _notify(self) -> bool:
         """Tell the broker what it must know; whether it knows all of it."""

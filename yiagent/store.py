@@ -1,4 +1,4 @@
-"""What the front ends read: the latest snapshot and sample (`Store`), and the last lines of the log (`Journal`).
+"""What the front ends read: the latest snapshot, sample and picture (`Store`), the last lines of the log (`Journal`).
 
 Whoever connects, reconnects or reloads reads the same thing; nothing here knows who listens.
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from yiagent.model import BrokerStatus, Level, LogLine, Origin, Snapshot, Telemetry
+from yiagent.model import BrokerStatus, Level, LogLine, Origin, Picture, Snapshot, Telemetry
 from yiagent.redact import Redactor
 
 CAPACITY: Final = 500
@@ -49,13 +49,14 @@ class _Listeners:
 
 
 class Store(_Listeners):
-    """The latest snapshot, the latest telemetry sample, and how it stands with the broker."""
+    """The latest snapshot, telemetry sample and picture, and how it stands with the broker."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         super().__init__()
         self._snapshot = snapshot
         self._telemetry: Telemetry | None = None
         self._broker = BrokerStatus(connected=False)
+        self._picture: Picture | None = None
 
     @property
     def snapshot(self) -> Snapshot:
@@ -71,6 +72,11 @@ class Store(_Listeners):
     def broker(self) -> BrokerStatus:
         """Whether the broker has this agent."""
         return self._broker
+
+    @property
+    def picture(self) -> Picture | None:
+        """The last picture; None before the first, and where pictures are off."""
+        return self._picture
 
     def put_snapshot(self, snapshot: Snapshot) -> None:
         """Replace the snapshot; an equal one is no change."""
@@ -88,6 +94,11 @@ class Store(_Listeners):
         if status != self._broker:
             self._broker = status
             self._notify()
+
+    def put_picture(self, picture: Picture) -> None:
+        """Replace the picture."""
+        self._picture = picture
+        self._notify()
 
 
 @dataclass(slots=True)

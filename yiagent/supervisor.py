@@ -12,13 +12,13 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from yiagent import knock, machine
 from yiagent.child import Child, is_stopped
 from yiagent.diagnosis import Diagnosis, is_expected
 from yiagent.events import Event, Exited, Flowing, Knocked, Launch, Pressed, Signal, TimedOut, Unsuited, Uplink, Wanted
-from yiagent.ffmpeg import Job, Plan, look_arguments, needs_look, remux_arguments
+from yiagent.ffmpeg import Capabilities, Job, Plan, look_arguments, needs_look, remux_arguments
 from yiagent.flow import FlowMeter
 from yiagent.guard import Guard
 from yiagent.installed import FfmpegUnusable, InstalledFfmpeg, cannot_start
@@ -34,6 +34,9 @@ from yiagent.redact import Redactor, Secret
 from yiagent.sendqueue import SendQueue
 from yiagent.store import Journal
 from yiagent.urls import Url, parse_server
+
+if TYPE_CHECKING:
+    from yiagent.tap import Tap
 
 # How often the send queue is looked at: as often as ffmpeg reports.
 LOOK_PERIOD_S: Final = 0.5
@@ -53,6 +56,7 @@ class _Run:
     looking: bool
     diagnosis: Diagnosis
     oom_kills: int | None
+    tap: Tap | None
     child: Child | None = None
     queue: SendQueue | None = None
     flow: Flow | None = None
@@ -64,6 +68,7 @@ class Supervisor:
     """Holds what the owner wants against what the one child does. `on_change` is called after what counts.
 
     `on_turn` is called at every turn of the loop, which takes at the most `turn_s`: the sign of life for a watchdog.
+    `open_tap`: makes the pipe for the keyframes of a launch; None where nobody wants them.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class Supervisor:
         on_change: Callable[[], None],
         on_turn: Callable[[], None] = lambda: None,
         turn_s: float | None = None,
+        open_tap: Callable[[], Tap] | None = None,
     ) -> None:
         self._ffmpeg = ffmpeg
         self._limits = limits
@@ -87,6 +93,7 @@ class Supervisor:
         self._on_change = on_change
         self._on_turn = on_turn
         self._turn_s = turn_s
+        self._open_tap = open_tap
         self._inbox: asyncio.Queue[Event | BaseException] = asyncio.Queue()
         self._state = State()
         self._since = Moment(time.monotonic())
@@ -144,6 +151,11 @@ class Supervisor:
         """The remux's process id; None where none runs."""
         child = self._run.child if self._run is not None else None
         return child.pid if child is not None else None
+
+    @property
+    def tap(self) -> Tap | None:
+        """Where the running remux hands on its keyframes; None where none does."""
+        return self._run.tap if self._run is not None else None
 
     # --- what the agent says ---
 
@@ -269,12 +281,13 @@ class Supervisor:
             capabilities = await self._ffmpeg.capabilities()
             plan = self._plans.get(job.source, Plan(None))
             looking = needs_look(job, plan)
-            arguments = (look_arguments if looking else remux_arguments)(job, plan, capabilities)
+            can_tap = capabilities.picks_keyframes and not looking
+            tap = self._open_tap() if self._open_tap is not None and can_tap else None
             self._launches += 1
             diagnosis = Diagnosis(encrypted=job.server.lower().startswith("rtmps:"), redactor=self._redactor)
             # Known before it is started: what it says first must find its place.
-            run = self._run = _Run(self._launches, job, plan, looking, diagnosis, oom_kills())
-            child = await Child.start([self._ffmpeg.program, *arguments], self._heard, self._progressed)
+            run = self._run = _Run(self._launches, job, plan, looking, diagnosis, oom_kills(), tap)
+            child = await self._start(run, capabilities)
         except FfmpegUnusable as error:
             self._inbox.put_nowait(Exited(error.failure))
         except OSError as error:
@@ -286,6 +299,21 @@ class Supervisor:
             run.queue = SendQueue(child.pid, port_of(parse_server(job.server)))
             self._waiter = asyncio.create_task(self._wait(run, child))
             self._looker = asyncio.create_task(self._look_on(run))
+
+    async def _start(self, run: _Run, capabilities: Capabilities) -> Child:
+        job, plan, tap = run.job, run.plan, run.tap
+        if run.looking:
+            arguments = look_arguments(job, plan, capabilities)
+        else:
+            keyframes_to = tap.writer if tap is not None else None
+            arguments = remux_arguments(job, plan, capabilities, keyframes_to=keyframes_to)
+        command = [self._ffmpeg.program, *arguments]
+        try:
+            pass_fds = (tap.writer,) if tap is not None else ()
+            return await Child.start(command, self._heard, self._progressed, pass_fds=pass_fds)
+        finally:
+            if tap is not None:
+                tap.handed_over()
 
     def _send(self, number: signal.Signals) -> None:
         if self._run is not None and self._run.child is not None:
@@ -331,6 +359,8 @@ class Supervisor:
     def _forget_run(self) -> None:
         if self._run is not None and self._run.flow is not None:
             self._sent_before += self._run.flow.progress.total_bytes
+        if self._run is not None and self._run.tap is not None:
+            self._run.tap.close()
         self._run = None
         self._waiter = None
         if self._looker is not None:

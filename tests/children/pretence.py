@@ -6,7 +6,12 @@ import signal
 import sys
 import time
 
-HELP = "ffmpeg version 0-pretended\nRTSP demuxer AVOptions:\n  -timeout           <int64>      .D.........\n"
+HELP = """ffmpeg version 0-pretended
+RTSP demuxer AVOptions:
+  -timeout           <int64>      .D.........
+noise AVOptions:
+  -drop              <string>     ...VA...B..
+"""
 
 
 def answer_help() -> None:

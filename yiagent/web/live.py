@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any, Final
 
-from yiagent.payloads import log_json, state_json, telemetry_json
+from yiagent.payloads import log_json, state_json, telemetry_json, timestamp
 from yiagent.store import Journal, Store
 
 # A word now and then tells a listener that the agent is there, and the agent that the listener is not.
@@ -85,6 +85,8 @@ class _Feed:
             parts.append(_event("broker", _compact(asdict(store.broker))))
         if store.telemetry is not None and self._is_news("telemetry", store.telemetry):
             parts.append(_event("telemetry", telemetry_json(store.telemetry)))
+        if store.picture is not None and self._is_news("snapshot", store.picture):
+            parts.append(_event("snapshot", _compact({"ts": timestamp(store.picture.ts)})))
         for line in self._journal.since(self._seq)[:MOST_LINES_AT_ONCE]:
             parts.append(_event("log", log_json(line), id=f"{self._boot}-{line.seq}"))
             self._seq = line.seq

@@ -14,7 +14,7 @@ from yiagent.brokerchoice import parse_choice
 from yiagent.commands import Command, RefusalCode, Refused, Restart, TakeSnapshot, parse_object, parse_request
 from yiagent.model import Info
 from yiagent.mqttfront import MqttFront
-from yiagent.payloads import answer_json, log_json, refused_json, state_json, telemetry_json
+from yiagent.payloads import answer_json, log_json, refused_json, state_json, telemetry_json, timestamp
 from yiagent.store import Journal, Store
 from yiagent.web.answers import answer, refusal, takes_gzip
 from yiagent.web.history import History
@@ -153,6 +153,7 @@ class Routes:
         info = self._info()
         document = {
             "boot": self._live.boot,
+            "now": timestamp(time.time()),
             "device": info.device,
             "name": info.name,
             "agent": info.agent,
@@ -185,7 +186,10 @@ class Routes:
         """The last picture."""
         if not self._takes_pictures:
             return refusal(404, "not_available", "pictures are off: set snapshot.enabled to true and restart the agent")
-        return refusal(404, "not_available", "no picture has been taken yet")
+        picture = self._store.picture
+        if picture is None:
+            return refusal(404, "not_available", "no picture has been taken yet")
+        return answer(picture.jpeg, kind="image/jpeg")
 
     # --- what is wanted ---
 
