@@ -29,6 +29,7 @@ KEY = "demo-key"
 MQTT_PORT = 1883
 RTMP_PORT = 1935
 STAT_PORT = 8088
+WEB_PORT = 8080
 ONLINE_TIMEOUT_S = 20.0
 LIVE_TIMEOUT_S = 45.0
 # The agent promises to end itself and its ffmpeg within ten.
@@ -75,7 +76,7 @@ class Demo:
         self.server.port = _free_or_any(RTMP_PORT)
         self.server.http_port = _free_or_any(STAT_PORT)
         self.broker.port = _free_or_any(MQTT_PORT)
-        self.web_port = free_port()
+        self.web_port = _free_or_any(WEB_PORT)
         self.agent = Agent(folder / "agent", folder / "yiagent.yaml")
 
     def run(self, stack: ExitStack, seconds: float | None) -> None:
@@ -116,6 +117,7 @@ class Demo:
             "source": source,
             "mqtt": {"host": "127.0.0.1", "port": self.broker.port},
             "web": {"host": "127.0.0.1", "port": self.web_port},
+            "snapshot": {"enabled": True},
             "state_dir": str(self.folder / "state"),
         }
         # JSON is YAML, and quotes whatever a password may hold.
@@ -169,18 +171,24 @@ class Demo:
     def _log_tail(self) -> str:
         return "\n".join(self.agent.log_text.splitlines()[-LOG_TAIL_LINES:])
 
-    def _page_of(self, listener: Listener) -> str | None:
-        """The address of the agent's page, if it has one that answers."""
+    def _page_of(self, listener: Listener) -> str:
+        """The address of the agent's page, as it tells it itself."""
         infos = listener.on(f"yiagent/{DEVICE}/info")
         page: str | None = json.loads(infos[-1].payload).get("web") if infos else None
-        return page if page and accepts(self.web_port) else None
+        if page is None or not accepts(self.web_port):
+            raise PeerError(f"the agent's page does not answer\n{self._log_tail()}")
+        return page
 
-    def _guide(self, page: str | None) -> str:
+    def _page_password(self) -> str:
+        """What the agent made at its first start, as it showed it then on its console."""
+        return (self.folder / "state" / "web-password").read_text().strip()
+
+    def _guide(self, page: str) -> str:
         port = self.broker.port
         looks = [
             ("watch", f"ffplay {self.server.play_url('live', KEY)}    (VLC: Media, Open Network Stream)"),
             ("statistics", f"http://127.0.0.1:{self.server.http_port}/stat"),
-            *([("page", page)] if page else []),
+            ("page", f"{page}    (user yiagent, password {self._page_password()})"),
             ("listen", f"mosquitto_sub -p {port} -t 'yiagent/#' -v"),
         ]
         tries = [
