@@ -32,11 +32,14 @@ class Page:
         return zlib.decompress(self.compressed, _GZIP_WINDOW)
 
 
-def load_page() -> Page:
-    """Put the page together from its three files."""
+def load_page(*, takes_pictures: bool) -> Page:
+    """Put the page together from its three files, with room for a picture where there will be one."""
     style = _squeezed(_read("page.css"))
     script = _squeezed(_read("page.js"))
     document = _squeezed(_read("page.html"))
+    if not takes_pictures:
+        # Known before anything is painted: what was painted must not move when the agent is heard.
+        document = document.replace('class="frame"', 'class="frame small"', 1)
     document = document.replace("/*STYLE*/", style, 1).replace("/*SCRIPT*/", script, 1)
     policy = "; ".join(
         (

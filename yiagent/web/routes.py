@@ -101,7 +101,7 @@ class Routes:
     async def page(self, request: Request) -> Response:
         """The document, with its script and style."""
         if self._page is None:
-            self._page = load_page()
+            self._page = load_page(takes_pictures=self._takes_pictures)
         page = self._page
         headers = {
             "Content-Security-Policy": page.policy,

@@ -159,7 +159,7 @@ function show() {
   $("status").dataset.tone = reason && tone === "good" ? "warn" : tone;
   say("phase", name);
   say("reason", live.lost ? `The agent does not answer. The last it said: ${PHASES[state.phase]?.[0] ?? state.phase}.` : reason ? reason.message : SENTENCES[state.phase] ?? "");
-  say("advice", live.lost ? "Whatever was streaming may still be. This page comes back by itself." : reason ? ADVICE[reason.code] ?? "" : "");
+  say("advice", live.lost ? "Whatever was streaming may still be. This page comes back by itself." : reason ? ADVICE[reason.code] ?? "" : quietly());
   const busy = $("toggle").getAttribute("aria-busy") === "true";
   if (!busy) say("toggle", state.stream === "ON" ? "Stop" : "Start");
   const waits = !live.lost && (state.phase === "backing_off" || state.phase === "failed");
@@ -172,6 +172,14 @@ function show() {
   for (const input of document.querySelectorAll("[name=channel]")) input.closest("label").hidden = !about.channels.includes(input.value);
   settings.follow();
   tick();
+}
+
+// What is worth knowing while nothing is wrong.
+function quietly() {
+  if (state.phase === "streaming") return `It goes to ${state.server}.`;
+  if (state.phase !== "idle") return "";
+  if (!state.server || !state.key_set) return `Fill in ${!state.server ? "server" : ""}${!state.server && !state.key_set ? " and " : ""}${!state.key_set ? "stream key" : ""} under \u201cWhere it streams to\u201d, then start.`;
+  return `Start goes live to ${state.server}.`;
 }
 
 function tick() {
@@ -193,7 +201,7 @@ function tick() {
 
 function showSample() {
   if (!sample) return;
-  text("fact-fps", sample.fps === null ? "" : `${sample.fps} fps`);
+  text("fact-fps", number(sample.fps, 1, " fps"));
   text("fact-sent", amount(sample.sent_bytes));
   text("m-cpu", number(sample.cpu_percent, 0, " %"));
   text("m-load", number(sample.load_1m, 2, ""));
@@ -305,7 +313,6 @@ $("preset").addEventListener("change", () => {
   $("uncut").hidden = true;
   clearAll();
   settings.look();
-  say("preset-help", SERVICES[$("preset").value][2]);
   (url ? $("key") : $("server")).focus();
 });
 $("server").addEventListener("paste", () => setTimeout(() => settings.cut()));
@@ -332,7 +339,8 @@ $("discard").addEventListener("click", () => {
 $("settings-form").addEventListener("input", (event) => {
   clearFaults("", [event.target.name || event.target.id].filter((field) => settings.fields.includes(field)));
   say("saved", "");
-  settings.look();
+  // The choice of a service comes as a change right after this, and is not to be undone before it.
+  if (event.target.id !== "preset") settings.look();
 });
 $("settings-form").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -380,7 +388,7 @@ const chart = {
     this.trim();
     const svg = $("plot");
     const box = $("chart").getBoundingClientRect();
-    const [w, h, left, right, top, bottom] = [Math.max(200, box.width), Math.max(100, box.height), 46, 8, 18, 22];
+    const [w, h, left, right, top, bottom] = [Math.max(200, box.width), Math.max(100, box.height), 46, 8, 26, 22];
     const t = performance.now() / 1000;
     const most = Math.max(10, ...this.points.flatMap((point) => point.slice(1).map((value) => value ?? 0)));
     const [step, unit, divisor] = scale(most);
@@ -399,7 +407,7 @@ const chart = {
       add("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, String(Math.round(value / divisor * 10) / 10));
     }
     add("text", { x: 0, y: 11 }, unit);
-    for (const minutes of [10, 8, 6, 4, 2, 0]) {
+    for (const minutes of w < 460 ? [10, 5, 0] : [10, 8, 6, 4, 2, 0]) {
       const anchor = minutes === 10 ? "start" : minutes ? "middle" : "end";
       add("text", { x: x(t - minutes * 60), y: h - 6, "text-anchor": anchor }, minutes ? `\u2212${minutes} min` : "now");
     }
@@ -604,7 +612,6 @@ const picture = {
   show() {
     $("take").disabled = !about.pictures;
     $("take").hidden = !about.pictures;
-    $("frame").classList.toggle("small", !about.pictures);
     if (!about.pictures) say("picture-text", "Pictures are off on this machine, since decoding one takes memory that a camera does not have. On a larger one: snapshot.enabled: true in the configuration, then restart the agent.");
     else if (!this.has) say("picture-text", "No picture has been taken yet.");
   },
@@ -684,10 +691,6 @@ const brokerForm = {
     refuse("broker-", this.fields, "broker-error", message);
   },
 };
-async function loadBroker() {
-  broker = await ask("api/broker");
-  brokerForm.show();
-}
 $("broker-form").addEventListener("input", () => {
   brokerForm.clear();
   $("broker-save").hidden = true;
@@ -775,15 +778,16 @@ const live = {
   // Everything that events do not tell, anew after each interruption: the agent may be another one.
   async begin() {
     const before = about.boot;
-    about = await ask("api/about");
+    let history;
+    [about, history, broker] = await Promise.all([ask("api/about"), ask("api/history"), ask("api/broker")]);
     if (before && before !== about.boot) log.forget();
     skewMs = Date.parse(about.now) - Date.now();
     say("name", about.name);
     document.title = about.name;
     say("about", `${about.device}, yiagent ${about.agent}, ffmpeg ${about.ffmpeg ?? "not found"}`);
-    chart.fill((await ask("api/history")).points);
+    chart.fill(history.points);
     picture.show();
-    await loadBroker();
+    brokerForm.show();
     this.tries = 0;
     this.heard = true;
     this.lost = false;
@@ -852,5 +856,4 @@ setInterval(() => {
   tick();
   if (live.lost) chart.draw();
 }, 1000);
-picture.show();
 live.run();
