@@ -609,6 +609,7 @@ $("download").addEventListener("click", () => {
 
 const picture = {
   has: false,
+  count: 0,
   show() {
     $("take").disabled = !about.pictures;
     $("take").hidden = !about.pictures;
@@ -626,7 +627,9 @@ const picture = {
       $("picture-text").hidden = true;
       say("picture-at", `Taken at ${new Date(ts).toLocaleTimeString()}`);
     };
-    image.src = `${BASE}snapshot.jpg?${encodeURIComponent(ts)}`;
+    // Two may be of the same second.
+    this.count += 1;
+    image.src = `${BASE}snapshot.jpg?${encodeURIComponent(ts)}&${this.count}`;
   },
 };
 $("take").addEventListener("click", () => {
