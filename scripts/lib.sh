@@ -37,6 +37,10 @@ gstreamer1.0-plugins-ugly   dpkg            their H.264
 gstreamer1.0-libav          dpkg            their AAC
 nftables                    :nft            makes a server vanish from a network of the test's own
 "
+# Ubuntu has it as a snap only: where it is missing, the tests in a browser are left out.
+browser_packages='
+chromium                    :chromium       opens the page, as its visitors do
+'
 check_packages='
 shellcheck                  :shellcheck     reads the shell scripts
 '
@@ -150,11 +154,11 @@ make_venv() {
 
 # prepare demo|test|check
 prepare() {
-  local list
+  local list optional=
   case $1 in
     demo) list=$(missing_of "$demo_packages") ;;
-    test) list=$(missing_of "$test_packages") ;;
-    check) list= ;;
+    test) list=$(missing_of "$test_packages") optional=$browser_packages ;;
+    check) list= optional=$check_packages ;;
     *) die "prepare: $1?" ;;
   esac
   if ! .venv/bin/python -c '' >/dev/null 2>&1 && ! find_python >/dev/null; then
@@ -162,10 +166,8 @@ prepare() {
   fi
   [[ -z $list ]] || install_missing "${list#$'\n'}"
 
-  if [[ $1 == check ]]; then
-    list=$(missing_of "$check_packages")
-    [[ -z $list ]] || install_missing "$list" optional
-  fi
+  list=$(missing_of "$optional")
+  [[ -z $list ]] || install_missing "$list" optional
 
   if [[ $1 == demo ]]; then
     make_venv run

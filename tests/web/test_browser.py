@@ -233,7 +233,7 @@ def test_why_not_and_what_to_do_stand_at_the_top(page: Page, agent: AgentProcess
         state = wait_for_state(listener, lambda state: state["reason"] is not None)
     expect(page.locator("#reason")).to_have_text(state["reason"]["message"])
     expect(page.locator("#advice")).to_have_text(re.compile("Check the server URL"))
-    expect(page.locator("#countdown")).to_have_text(re.compile("the moment both|Next try in|Trying again"))
+    expect(page.locator("#countdown")).to_have_text(re.compile("Starts when|Next try in|Trying again"))
     expect(page.locator("#restart")).to_have_text("Try now")
     page.click("#restart")
     expect(page.locator("#status-error")).to_have_text("")

@@ -151,7 +151,7 @@ const number = (value, digits, unit) => value === null || value === undefined ? 
 
 function show() {
   document.body.className = live.lost ? "lost" : live.heard ? "heard" : "";
-  say("link-text", live.trouble || (live.heard ? "Live" : "Connecting to the agent"));
+  say("link-text", live.trouble || (live.heard ? "Connected to the agent" : "Connecting to the agent"));
   $("toggle").disabled = $("restart").disabled = !state;
   if (!state) return;
   const [name, tone] = live.lost ? ["Not reachable", "bad"] : PHASES[state.phase] ?? [state.phase, "warn"];
@@ -193,7 +193,7 @@ function tick() {
       const left = Math.ceil((Date.parse(state.retry_at) - now()) / 1000);
       wait = left > 0 ? `Next try in ${duration(left)}.` : "Trying again now.";
     } else if (state.reason && state.reason.code !== "not_configured") {
-      wait = "It starts the moment both camera and server answer.";
+      wait = "Starts when camera and server answer.";
     }
   }
   say("countdown", wait);
