@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Final
 
 from yiagent.web.head import END, BadRequest, Head, check_piece, parse_head
@@ -44,23 +45,25 @@ Refuse = Callable[[BadRequest, "Outgoing"], Awaitable[None]]
 class _Visitor:
     """One connection and what it is at."""
 
-    def __init__(self, writer: asyncio.StreamWriter, task: asyncio.Task[None]) -> None:
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
         self.writer = writer
-        self.task = task
+        self.task: asyncio.Task[None] | None = None
         self.is_expendable = True
         """Whether it has not sent a request that is worth an answer (yet)."""
         self.stalled_since: float | None = None
 
     def end(self) -> None:
         self.writer.transport.abort()
-        self.task.cancel()
+        if self.task is not None:
+            self.task.cancel()
 
 
 class Outgoing:
     """What an answer is written to; the names are those that microdot calls."""
 
-    def __init__(self, visitor: _Visitor) -> None:
+    def __init__(self, visitor: _Visitor, reader: asyncio.StreamReader) -> None:
         self._visitor = visitor
+        self._reader = reader
         self._head: bytearray | None = bytearray()
 
     async def awrite(self, data: bytes) -> None:
@@ -77,6 +80,22 @@ class Outgoing:
         for at in range(0, len(data), WRITE_BUFFER_BYTES):
             self._visitor.writer.write(data[at : at + WRITE_BUFFER_BYTES])
             await self._drain()
+
+    async def while_read(self, writing: Coroutine[None, None, None]) -> None:
+        """Carry out `writing`, which has no end of its own, until its reader hangs up."""
+        write = asyncio.ensure_future(writing)
+        hang_up = asyncio.ensure_future(self._hung_up())
+        try:
+            await asyncio.wait({write, hang_up}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            write.cancel()
+            hang_up.cancel()
+            await asyncio.gather(write, hang_up, return_exceptions=True)
+
+    async def _hung_up(self) -> None:
+        with contextlib.suppress(OSError):
+            while await self._reader.read(PIECE_BYTES):
+                pass
 
     async def finish(self) -> None:
         """Return when all has left this process, or will not."""
@@ -98,12 +117,18 @@ class Outgoing:
 
 
 class Connections:
-    """Takes connections and hands each whole request to `answer`, each unusable one to `refuse`."""
+    """Takes connections and hands each whole request to `answer`, each unusable one to `refuse`.
 
-    def __init__(self, answer: Answer, refuse: Refuse, tls: SSLContext | None) -> None:
+    `on_bug`: an error of ours, which cost one answer.
+    """
+
+    def __init__(
+        self, answer: Answer, refuse: Refuse, tls: SSLContext | None, on_bug: Callable[[Exception], None]
+    ) -> None:
         self._answer = answer
         self._refuse = refuse
         self._tls = tls
+        self._on_bug = on_bug
         # In the order in which they came.
         self._visitors: dict[_Visitor, None] = {}
 
@@ -118,23 +143,29 @@ class Connections:
             await asyncio.Event().wait()
         finally:
             server.close()
+            tasks = [visitor.task for visitor in self._visitors if visitor.task is not None]
             for visitor in list(self._visitors):
                 visitor.end()
-            await asyncio.gather(*(visitor.task for visitor in self._visitors), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _met(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _met(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Not a coroutine: asyncio's own task for one complains in the log when it is cancelled (Python 3.11).
         if not self._make_room():
             writer.transport.abort()
             return
-        visitor = _Visitor(writer, task)
+        visitor = _Visitor(writer)
         self._visitors[visitor] = None
+        visitor.task = asyncio.create_task(self._serve(visitor, reader))
+
+    async def _serve(self, visitor: _Visitor, reader: asyncio.StreamReader) -> None:
+        writer = visitor.writer
         try:
             await self._attend(visitor, reader)
         except (OSError, TimeoutError, EOFError):
             # It went away, or was too slow to be waited for: nobody is left to tell.
             pass
+        except Exception as error:
+            self._on_bug(error)
         finally:
             self._visitors.pop(visitor, None)
             # What is written by now is written; anything else would keep the place for as long as it likes.
@@ -159,11 +190,11 @@ class Connections:
         began = asyncio.get_running_loop().time()
         writer = visitor.writer
         if self._tls is not None:
-            # Nothing may be awaited before: what the client says first would be taken for plain text.
-            await writer.start_tls(self._tls, ssl_handshake_timeout=HEAD_TIMEOUT_S)
+            async with asyncio.timeout_at(began + HEAD_TIMEOUT_S):
+                await _begin_tls(writer, self._tls)
         writer.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         _find_out_the_dead(writer)
-        outgoing = Outgoing(visitor)
+        outgoing = Outgoing(visitor, reader)
         try:
             async with asyncio.timeout_at(began + HEAD_TIMEOUT_S):
                 head, rest = await _read_head(reader)
@@ -187,6 +218,32 @@ class Connections:
         address = writer.get_extra_info("peername")
         await self._answer(head, body, str(address[0]) if address else "", outgoing)
         await outgoing.finish()
+
+
+async def _begin_tls(writer: asyncio.StreamWriter, tls: SSLContext) -> None:
+    """Have the connection encrypted, once its visitor says something.
+
+    Before, TLS would take memory for nothing.
+    """
+    # First of all, and nothing may be awaited before: what comes now would be taken for plain text.
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    sock = writer.get_extra_info("socket")
+    loop = asyncio.get_running_loop()
+    spoken = loop.create_future()
+    # A descriptor of its own: the transport's is the transport's.
+    descriptor = os.dup(sock.fileno())
+
+    def heard() -> None:
+        loop.remove_reader(descriptor)
+        spoken.set_result(None)
+
+    loop.add_reader(descriptor, heard)
+    try:
+        await spoken
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+    await writer.start_tls(tls, ssl_handshake_timeout=HEAD_TIMEOUT_S)
 
 
 async def _read_head(reader: asyncio.StreamReader) -> tuple[Head, bytes]:

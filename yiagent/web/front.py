@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
 LISTEN_AGAIN_S: Final = 15.0
+TLS_READ_BYTES: Final = 16384
 _RESOLVER: Final = Path("/etc/resolv.conf")
 _READING: Final = frozenset({"GET", "HEAD"})
 
@@ -50,7 +51,7 @@ class WebFront:
         told: str | None = None
         while True:
             try:
-                connections = Connections(self._answer, self._refuse, self._tls())
+                connections = Connections(self._answer, self._refuse, self._tls(), self._tell_bug)
                 await connections.serve(self._config.host, self._config.port, listening=self._listening)
             except (OSError, ValueError) as error:
                 reason = _in_words(error)
@@ -76,30 +77,35 @@ class WebFront:
         if tls is None or tls.cert_file is None:
             return None
         import ssl
+        from asyncio.sslproto import SSLProtocol
 
+        # What each connection reads at once: 256 kB as it comes, which two dozen half-open ones would fill memory with.
+        SSLProtocol.max_size = TLS_READ_BYTES
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(tls.cert_file, tls.key_file)
         return context
+
+    def _tell_bug(self, error: Exception) -> None:
+        self._journal.error(f"The page: an error in yiagent itself ({type(error).__name__}: {error})")
 
     # --- one request ---
 
     async def _answer(self, head: Head, body: bytes, address: str, to: Outgoing) -> None:
         response = self._turned_away(head, address)
         if response is None:
-            request = Request(
-                self._routes.app,
-                (address, 0),
-                head.method,
-                head.target,
-                "1.1",
-                NoCaseDict({name: value for name, value in head.headers.items() if name != "content-length"}),
-                body=body,
-            )
-            response = await self._routes.app.dispatch_request(request)
-        else:
-            response.is_head = head.method == "HEAD"
-        await _write(response, to)
+            # The length is that of the body; microdot would compare it with a limit of its own.
+            headers = NoCaseDict({name: value for name, value in head.headers.items() if name != "content-length"})
+            try:
+                request = Request(self._routes.app, (address, 0), head.method, head.target, "1.1", headers, body=body)
+            except ValueError:
+                # Of a query that is not encoded as one.
+                response = refusal(400, "bad_request", "the address cannot be decoded")
+            else:
+                response = await self._routes.app.dispatch_request(request)
+        response.is_head = head.method == "HEAD"
+        writing = _write(response, to)
+        await (writing if isinstance(response.body, bytes) else to.while_read(writing))
 
     async def _refuse(self, error: BadRequest, to: Outgoing) -> None:
         await _write(refusal(error.status, "bad_request", error.message), to)
