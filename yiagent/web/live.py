@@ -34,8 +34,8 @@ class Live:
 
     def since(self, last_event_id: str | None) -> int:
         """The log's line after which a listener goes on, by the id of the last event that it has."""
-        boot, _, number = (last_event_id or "").rpartition("-")
-        if boot not in ("", self.boot) or not (number.isascii() and number.isdigit() and len(number) < 16):
+        boot, dash, number = (last_event_id or "").rpartition("-")
+        if (dash and boot != self.boot) or not (number.isascii() and number.isdigit() and len(number) < 16):
             return 0
         seq = int(number)
         # A number from the future is of another agent.
