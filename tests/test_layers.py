@@ -25,9 +25,9 @@ LAYERS = (
     # Single things of the machine.
     "certificates files guard interfaces lean memory moment mqttclient network sendqueue service tap threads store",
     # The child, the files in the state folder and their lock, the broker's connection.
-    "brokerfile child intent lock broker knock narrator vitals",
+    "brokerfile child console intent lock broker knock narrator vitals",
     "installed protocol probe",
-    "still",
+    "about still",
     # The one who owns the child.
     "supervisor",
     # What takes pictures, of what it streams too.
@@ -42,6 +42,7 @@ LAYERS = (
     "web.answers",
     "web.routes",
     "web.front",
+    "web.serve",
     "doctor.findings",
     "doctor.ffmpeg doctor.server doctor.state doctor.broker",
     "doctor.camera doctor.machine",

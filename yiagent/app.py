@@ -4,37 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import math
 import os
-import platform
 import signal
-import socket
 import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Final
 
 from yiagent import __version__
+from yiagent.about import About
 from yiagent.agent import Agent, empty_snapshot
 from yiagent.brokerfile import BrokerFile
 from yiagent.child import watch_by_descriptor
+from yiagent.console import Console, catch_library_logs
 from yiagent.guard import Guard
 from yiagent.installed import FfmpegUnusable, InstalledFfmpeg
 from yiagent.intent import Intent, IntentFile, IntentUnreadable
-from yiagent.interfaces import own_address
 from yiagent.lock import AlreadyRunning, state_folder
 from yiagent.machine import Limits
 from yiagent.memory import AGENT_OOM_SCORE, offer_to_oom_killer
-from yiagent.model import Channel, Info, Level, LogLine, Phase, Telemetry
+from yiagent.model import Phase
 from yiagent.mqtt import MqttLink
 from yiagent.mqttfront import MqttFront
-from yiagent.payloads import timestamp
 from yiagent.redact import Redactor
 from yiagent.service import ServiceManager
-from yiagent.settings import PAGE_USER, Config, MqttConfig
+from yiagent.settings import Config, MqttConfig
 from yiagent.store import Journal, Store
 from yiagent.supervisor import Supervisor
 from yiagent.vitals import Vitals
@@ -49,11 +45,6 @@ STOP_LINK_S: Final = 2.5
 STOP_PICTURE_S: Final = 0.5
 RESTART_FRONT_END_S: Final = 5.0
 JOURNAL_TICK_S: Final = 5.0
-OWN_ADDRESS_S: Final = 60.0
-# What stands in web.host for every address of the machine.
-ANY_ADDRESS: Final = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not bound to
-# systemd's journal takes the severity from such a prefix.
-_SYSLOG: Final = {Level.DEBUG: 7, Level.INFO: 6, Level.WARNING: 4, Level.ERROR: 3}
 
 
 def run(config: Config) -> int:
@@ -62,8 +53,8 @@ def run(config: Config) -> int:
     for secret, user in config.secrets:
         redactor.learn(secret, user=user, keep=True)
     journal = Journal(redactor, level=config.log_level, clock=time.time, monotonic=time.monotonic)
-    _Console(journal, sys.stderr)
-    _catch_library_logs(journal)
+    Console(journal, sys.stderr)
+    catch_library_logs(journal)
     try:
         with state_folder(config.state_dir, journal) as lock:
             asyncio.run(_serve(config, redactor, journal, lock))
@@ -121,7 +112,7 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
         redactor=redactor,
         take_picture=pictures.take if pictures is not None else None,
     )
-    about = _About(config, ffmpeg)
+    about = About(config, ffmpeg)
     mqtt = _mqtt(config, store, journal, redactor, about, agent)
     tasks: list[asyncio.Task[None]] = []
     try:
@@ -134,7 +125,10 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
             tasks.append(asyncio.create_task(_guarded("Pictures", pictures.run, journal), name="pictures"))
         tasks.append(asyncio.create_task(_guarded("MQTT", mqtt.run, journal), name="mqtt"))
         if config.web.enabled:
-            page = partial(_serve_page, config, store, journal, redactor, about, agent, mqtt)
+            # Only here: microdot and what serves the page take memory.
+            from yiagent.web.serve import serve_page
+
+            page = partial(serve_page, config, store, journal, redactor, about, agent, mqtt)
             tasks.append(asyncio.create_task(_guarded("The page", page, journal), name="page"))
         manager.ready()
         await _until(stop, tasks[0])
@@ -177,40 +171,7 @@ def _open_tap(pictures: Pictures | None) -> Tap:
     return Tap(pictures.news if pictures is not None else lambda: None)
 
 
-class _About:
-    """What this agent is, for whoever asks."""
-
-    def __init__(self, config: Config, ffmpeg: InstalledFfmpeg) -> None:
-        self._config = config
-        self._ffmpeg = ffmpeg
-        self._web: str | None = None
-        self._looked_at = -math.inf
-
-    def info(self) -> Info:
-        config = self._config
-        return Info(
-            device=config.device.id,
-            name=config.device.name,
-            agent=__version__,
-            ffmpeg=self._ffmpeg.version,
-            python=platform.python_version(),
-            machine=os.uname().machine,
-            web=self._page_url() if config.web.enabled else None,
-        )
-
-    def _page_url(self) -> str:
-        # Asked for at every word to the broker; an address changes when the router gives out another one.
-        now = time.monotonic()
-        if self._web is None or now - self._looked_at > OWN_ADDRESS_S:
-            web = self._config.web
-            host = own_address() if web.host in ANY_ADDRESS else web.host
-            host = f"[{host}]" if ":" in host else host
-            self._web = f"{'https' if web.tls is not None else 'http'}://{host}:{web.port}/"
-            self._looked_at = now
-        return self._web
-
-
-def _mqtt(config: Config, store: Store, journal: Journal, redactor: Redactor, about: _About, agent: Agent) -> MqttFront:
+def _mqtt(config: Config, store: Store, journal: Journal, redactor: Redactor, about: About, agent: Agent) -> MqttFront:
     def link(broker: MqttConfig) -> MqttLink:
         return MqttLink(
             config=broker,
@@ -234,50 +195,6 @@ def _mqtt(config: Config, store: Store, journal: Journal, redactor: Redactor, ab
         who = "the page alone commands this agent" if config.web.enabled else "no command can reach this agent"
         journal.warning(f"mqtt.host is not set: {who}, and without a command it does what stream.autostart says")
     return front
-
-
-async def _serve_page(
-    config: Config,
-    store: Store,
-    journal: Journal,
-    redactor: Redactor,
-    about: _About,
-    agent: Agent,
-    mqtt: MqttFront,
-) -> None:
-    # Imported only where there is a page: microdot and what serves it take memory.
-    from yiagent.web.front import WebFront
-    from yiagent.web.history import History
-    from yiagent.web.password import PagePassword
-    from yiagent.web.routes import Routes
-
-    password = PagePassword.load(config.web.password, config.state_dir, journal)
-    redactor.learn(password.secret, user=PAGE_USER, keep=True)
-    history = History()
-    last: Telemetry | None = None
-
-    def take() -> None:
-        nonlocal last
-        if store.telemetry is not None and store.telemetry is not last:
-            last = store.telemetry
-            history.add(last, time.monotonic())
-
-    routes = Routes(
-        store=store,
-        journal=journal,
-        history=history,
-        info=about.info,
-        execute=agent.execute,
-        mqtt=mqtt,
-        channels=tuple(channel for channel in Channel if channel is Channel.AUTO or config.source.url(channel)),
-        takes_pictures=config.snapshot_enabled,
-    )
-    front = WebFront(config.web, routes=routes, password=password, hostname=socket.gethostname(), journal=journal)
-    store.listen(take)
-    try:
-        await front.run()
-    finally:
-        store.forget(take)
 
 
 async def _look_at(ffmpeg: InstalledFfmpeg, mqtt: MqttFront) -> None:
@@ -359,40 +276,3 @@ def _load(file: IntentFile, journal: Journal) -> tuple[Intent, bool]:
             "Starting idle: send server, key and ON again"
         )
         return Intent(stream=False), False
-
-
-class _Console:
-    """Writes the journal's lines to a stream as they come."""
-
-    def __init__(self, journal: Journal, stream: TextIO) -> None:
-        self._journal = journal
-        self._stream = stream
-        self._seen = 0
-        # Set by systemd for a service whose output goes to its journal, which adds the time itself.
-        self._systemd = "JOURNAL_STREAM" in os.environ
-        journal.listen(self._write)
-
-    def _write(self) -> None:
-        for line in self._journal.since(self._seen):
-            self._seen = line.seq
-            with contextlib.suppress(OSError, ValueError):
-                print(self._format(line), file=self._stream, flush=True)
-
-    def _format(self, line: LogLine) -> str:
-        if self._systemd:
-            return f"<{_SYSLOG[line.level]}>{line.source}: {line.message}"
-        return f"{timestamp(line.ts)} {line.level.upper():7} {line.source}: {line.message}"
-
-
-def _catch_library_logs(journal: Journal) -> None:
-    """What libraries log goes through the journal, and so through the redactor."""
-
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            level = Level.ERROR if record.levelno >= logging.ERROR else Level.WARNING
-            message = record.getMessage()
-            if record.exc_info and record.exc_info[1] is not None:
-                message += f" ({type(record.exc_info[1]).__name__}: {record.exc_info[1]})"
-            (journal.error if level is Level.ERROR else journal.warning)(f"{record.name}: {message}")
-
-    logging.basicConfig(level=logging.WARNING, handlers=[Handler()], force=True)

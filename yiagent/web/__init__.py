@@ -1,1 +1,1 @@
-"""The page: the way in when the broker is away. microdot behind a guard of our own, and three static files."""
+"""The page: the way in when the broker is away. microdot behind a guard of our own, and static files."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import os
 import socket
 import time
@@ -35,6 +36,7 @@ WRITE_BUFFER_BYTES: Final = 16384
 # would be told minutes of the past.
 SEND_BUFFER_BYTES: Final = 16384
 BACKLOG: Final = 64
+COLLECT_S: Final = 1.0
 # A visitor whose network went away is found out by what it does not acknowledge.
 USER_TIMEOUT_MS: Final = 30_000
 
@@ -131,6 +133,7 @@ class Connections:
         self._on_bug = on_bug
         # In the order in which they came.
         self._visitors: dict[_Visitor, None] = {}
+        self._collected_at = 0.0
 
     async def serve(self, host: str, port: int, *, listening: Callable[[], None]) -> None:
         """Listen until cancelled; `listening` is called once it does. Raises `OSError` where that is not possible."""
@@ -184,6 +187,10 @@ class Connections:
         # It counts no more from here on, though its task still has to hear of it.
         del self._visitors[in_the_way]
         in_the_way.end()
+        if self._tls is not None and time.monotonic() - self._collected_at > COLLECT_S:
+            # asyncio's TLS holds itself in circles, which wait for the collector: 70 kB for each handshake.
+            self._collected_at = time.monotonic()
+            gc.collect()
         return True
 
     async def _attend(self, visitor: _Visitor, reader: asyncio.StreamReader) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 _FOLDER: Final = Path(__file__).parent / "static"
+# One script in the page: each uses what those before it have.
+_SCRIPTS: Final = ("words", "ask", "state", "settings", "chart", "log", "picture", "broker", "live")
 _GZIP_WINDOW: Final = 31
 
 
@@ -33,9 +35,9 @@ class Page:
 
 
 def load_page(*, takes_pictures: bool) -> Page:
-    """Put the page together from its three files, with room for a picture where there will be one."""
+    """Put the page together from its files, with room for a picture where there will be one."""
     style = _squeezed(_read("page.css"))
-    script = _squeezed(_read("page.js"))
+    script = "\n".join(_squeezed(_read(f"{name}.js")) for name in _SCRIPTS)
     document = _squeezed(_read("page.html"))
     if not takes_pictures:
         # Known before anything is painted: what was painted must not move when the agent is heard.
