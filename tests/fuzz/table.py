@@ -9,6 +9,7 @@ from tests.fuzz.target import Target
 from tests.fuzz.targets_commands import Payloads, Wishes
 from tests.fuzz.targets_config import Settings
 from tests.fuzz.targets_ffmpeg import Launches, Reports
+from tests.fuzz.targets_page import Brokers, Heads
 from tests.fuzz.targets_secrets import Leaks
 
 TARGETS: Final[Mapping[str, Callable[[], Target]]] = {
@@ -18,4 +19,6 @@ TARGETS: Final[Mapping[str, Callable[[], Target]]] = {
     "progress": Reports,
     "classifier": Launches,
     "journal": Leaks,
+    "heads": Heads,
+    "brokers": Brokers,
 }
