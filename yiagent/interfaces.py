@@ -21,6 +21,16 @@ def interface_of_default_route() -> str | None:
     return None
 
 
+def is_own_name(name: str) -> bool:
+    """Whether the house's own resolver says that `name`, one without a dot, is this machine. Blocks for seconds."""
+    try:
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)}
+        own = {entry.address for entries in psutil.net_if_addrs().values() for entry in entries}
+    except (OSError, UnicodeError, psutil.Error, RuntimeError):
+        return False
+    return bool(found & own)
+
+
 def own_address() -> str:
     """The IPv4 address by which others reach this machine: the one on the way out, else any, else the loopback's."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.peers.process import wait_until
 from tests.test_mqtt import BAD_REQUESTS
 from tests.web.browser import PASSWORD, PageAgent, page_agent, page_url
 from tests.web.client import PATIENCE_S, Listener, ask, basic, listening, post
+from yiagent.interfaces import is_own_name
 from yiagent.web.front import LISTEN_AGAIN_S
 
 KEY = "made-up-api-key"
@@ -159,6 +161,7 @@ def test_ten_wrong_passwords(alone: PageAgent) -> None:
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Sec-Fetch-Site": "same-site"}, 403),
         ({"Host": "evil.example"}, 403),
+        ({"Host": "evil"}, 403),
         ({"Content-Type": "text/plain"}, 415),
         ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
         ({"Content-Type": "multipart/form-data; boundary=x"}, 415),
@@ -181,6 +184,21 @@ def test_its_own_page_is_let_in(agent: PageAgent) -> None:
     host = f"localhost:{agent.config['web']['port']}"
     headers = {"Host": host, "Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
     assert ask(agent, "/api/request", b"{}", headers=headers).status == 200
+
+
+def test_a_name_from_the_router_is_asked_for_in_the_house(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A phone may know this machine by a name that it does not know itself; one that is another's is not taken."""
+    answers = {"camera": "127.0.0.1", "printer": "192.0.2.99"}
+
+    def resolve(name: str, *_: object, **__: object) -> list[Any]:
+        if name not in answers:
+            raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (answers[name], 0))]
+
+    monkeypatch.setattr("yiagent.interfaces.socket.getaddrinfo", resolve)
+    assert is_own_name("camera")
+    assert not is_own_name("printer")
+    assert not is_own_name("evil")
 
 
 # --- commanding ---

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from yiagent.web.origin import foreign, is_own_host, own_names
+from yiagent.web.origin import foreign, is_own_host, own_names, short_name
 
 NAMES = own_names("Camera.lan", ("fritz.box", "Example.org."))
 
@@ -101,3 +101,21 @@ def test_another_site(headers: dict[str, str]) -> None:
 def test_a_machine_without_a_name() -> None:
     """Some cameras have none; then its addresses do."""
     assert "" not in own_names("", ())
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("camera", "camera"),
+        ("CAMERA:8080", "camera"),
+        ("camera.lan", None),
+        ("evil.example:80", None),
+        ("[::1]:80", None),
+        ("127.0.0.1", None),
+        ("", None),
+        ("a:b", None),
+    ],
+)
+def test_a_name_that_the_house_may_be_asked_for(host: str, name: str | None) -> None:
+    """One without a dot; of any other an attacker may be the one who answers."""
+    assert short_name(host) == name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
 import socket
@@ -14,13 +15,15 @@ from typing import TYPE_CHECKING, Final
 from microdot import Request, Response
 from microdot.microdot import NoCaseDict
 
+from yiagent.interfaces import is_own_name
 from yiagent.settings import PAGE_USER, WebConfig
 from yiagent.store import Journal
+from yiagent.threads import in_daemon_thread
 from yiagent.web.answers import refusal
 from yiagent.web.connections import Connections, Outgoing
 from yiagent.web.head import BadRequest, Head
 from yiagent.web.login import REALM, Login, Verdict
-from yiagent.web.origin import foreign, own_names
+from yiagent.web.origin import foreign, own_names, short_name
 from yiagent.web.password import PagePassword
 from yiagent.web.routes import HEALTH_PATH, Routes
 
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from ssl import SSLContext
 
 LISTEN_AGAIN_S: Final = 15.0
+RESOLVE_TIMEOUT_S: Final = 3.0
+MOST_NAMES: Final = 16
 TLS_READ_BYTES: Final = 16384
 _RESOLVER: Final = Path("/etc/resolv.conf")
 _READING: Final = frozenset({"GET", "HEAD"})
@@ -45,6 +50,7 @@ class WebFront:
         self._hostname = hostname
         self._journal = journal
         self._login = Login(password.secret)
+        self._known: frozenset[str] = frozenset()
 
     async def run(self) -> None:
         """Serve until cancelled. Where it cannot listen, it says so once and goes on trying."""
@@ -92,7 +98,7 @@ class WebFront:
     # --- one request ---
 
     async def _answer(self, head: Head, body: bytes, address: str, to: Outgoing) -> None:
-        response = self._turned_away(head, address)
+        response = await self._turned_away(head, address)
         if response is None:
             # The length is that of the body; microdot would compare it with a limit of its own.
             headers = NoCaseDict({name: value for name, value in head.headers.items() if name != "content-length"})
@@ -110,7 +116,7 @@ class WebFront:
     async def _refuse(self, error: BadRequest, to: Outgoing) -> None:
         await _write(refusal(error.status, "bad_request", error.message), to)
 
-    def _turned_away(self, head: Head, address: str) -> Response | None:
+    async def _turned_away(self, head: Head, address: str) -> Response | None:
         """What is answered to who may not come in; None for who may."""
         reads = head.method in _READING
         if reads and head.target.partition("?")[0] == HEALTH_PATH:
@@ -127,13 +133,23 @@ class WebFront:
             return refusal(401, "unauthorized", message, asks)
         if reads:
             return None
-        problem = foreign(head.headers, own_names(self._hostname, _searched()))
+        problem = foreign(head.headers, own_names(self._hostname, _searched()) | await self._known_as(head))
         if problem is not None:
             self._journal.warning(f"Refused a request to the page from {address}: {problem}")
             return refusal(403, "forbidden", problem)
         if head.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             return refusal(415, "not_json", "send JSON, with Content-Type: application/json")
         return None
+
+    async def _known_as(self, head: Head) -> frozenset[str]:
+        """The names that this machine was found to have in the house besides its own, as a router gives them."""
+        name = short_name(head.headers.get("host", ""))
+        if name is not None and name not in self._known and len(self._known) < MOST_NAMES:
+            with contextlib.suppress(TimeoutError, OSError):
+                async with asyncio.timeout(RESOLVE_TIMEOUT_S):
+                    if await in_daemon_thread(lambda: is_own_name(name)):
+                        self._known |= {name}
+        return self._known
 
     def _locked(self, address: str, now: float) -> Response:
         wait_s = math.ceil(self._login.locked_s(address, now))

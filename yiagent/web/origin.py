@@ -2,7 +2,7 @@
 
 A site elsewhere can make its visitor's browser send requests here (CSRF), and by changing where its own name points to
 can make them look like its own (DNS rebinding). Sources: the Fetch standard's `Origin`, Fetch Metadata's
-`Sec-Fetch-Site`. A name without a dot, an address and `.local` belong to nobody on the internet; others must be known.
+`Sec-Fetch-Site`. An address is nobody's to point elsewhere; a name must be known as this machine's own.
 """
 
 from __future__ import annotations
@@ -40,6 +40,12 @@ def is_own_host(host: str, own_names: frozenset[str]) -> bool:
         return name.endswith("]") and _is_address(name[1:-1].partition("%")[0])
     name = name.lower().removesuffix(".")
     return _is_address(name) or name in own_names
+
+
+def short_name(host: str) -> str | None:
+    """The name in `Host` where it has no dot: nobody on the internet has one, so the house may be asked for it."""
+    name = _without_port(host)
+    return name.lower() if name is not None and "." not in name and ":" not in name else None
 
 
 def own_names(hostname: str, search: tuple[str, ...]) -> frozenset[str]:
