@@ -154,11 +154,11 @@ make_venv() {
 
 # prepare demo|test|check
 prepare() {
-  local list optional=
+  local list optional=''
   case $1 in
     demo) list=$(missing_of "$demo_packages") ;;
     test) list=$(missing_of "$test_packages") optional=$browser_packages ;;
-    check) list= optional=$check_packages ;;
+    check) list='' optional=$check_packages ;;
     *) die "prepare: $1?" ;;
   esac
   if ! .venv/bin/python -c '' >/dev/null 2>&1 && ! find_python >/dev/null; then

@@ -106,7 +106,11 @@ def test_the_stream_goes_on_while_the_broker_changes(
         before = [process.pid for process in agent.ffmpegs()]
         post(agent, "/api/broker", {"port": guarded.port, "username": "cam", "password": WORD})
         wait_for_state(new, lambda state: state["phase"] == "streaming")
-        assert old.on(agent.topic("availability"))[-1].payload == b"offline"
+        old.wait_for(
+            lambda message: message.topic == agent.topic("availability") and message.payload == b"offline",
+            PATIENCE_S,
+            "good-bye",
+        )
         assert [process.pid for process in agent.ffmpegs()] == before
         new.publish(agent.topic("stream/set"), "OFF")
         wait_for_state(new, lambda state: state["phase"] == "idle")
