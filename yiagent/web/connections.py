@@ -37,6 +37,7 @@ WRITE_BUFFER_BYTES: Final = 16384
 SEND_BUFFER_BYTES: Final = 16384
 BACKLOG: Final = 64
 COLLECT_S: Final = 1.0
+GOODBYE_S: Final = 2.0
 # A visitor whose network went away is found out by what it does not acknowledge.
 USER_TIMEOUT_MS: Final = 30_000
 
@@ -93,6 +94,8 @@ class Outgoing:
             write.cancel()
             hang_up.cancel()
             await asyncio.gather(write, hang_up, return_exceptions=True)
+        if not write.cancelled():
+            write.result()
 
     async def _hung_up(self) -> None:
         with contextlib.suppress(OSError):
@@ -172,7 +175,13 @@ class Connections:
         finally:
             self._visitors.pop(visitor, None)
             # What is written by now is written; anything else would keep the place for as long as it likes.
-            writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
+            writer.transport.abort() if writer.transport.get_write_buffer_size() else self._close(writer)
+
+    def _close(self, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        if self._tls is not None:
+            # TLS says good-bye, and would wait half a minute for the answer.
+            asyncio.get_running_loop().call_later(GOODBYE_S, writer.transport.abort)
 
     def _make_room(self) -> bool:
         """End whoever is in the way: the oldest that still sends its request, else the one longest stuck reading."""
