@@ -40,6 +40,7 @@ nftables                    :nft            makes a server vanish from a network
 # Ubuntu has it as a snap only: where it is missing, the tests in a browser are left out.
 browser_packages='
 chromium                    :chromium       opens the page, as its visitors do
+libatomic1                  dpkg            is what Playwright, which drives it, runs with
 '
 check_packages='
 shellcheck                  :shellcheck     reads the shell scripts
