@@ -56,7 +56,7 @@ class _Visitor:
         self.stalled_since: float | None = None
 
     def end(self) -> None:
-        self.writer.transport.abort()
+        _abort(self.writer)
         if self.task is not None:
             self.task.cancel()
 
@@ -115,7 +115,7 @@ class Outgoing:
             async with asyncio.timeout(STALL_TIMEOUT_S):
                 await visitor.writer.drain()
         except TimeoutError:
-            visitor.writer.transport.abort()
+            _abort(visitor.writer)
             raise ConnectionResetError(errno.ECONNRESET, "the reader takes nothing") from None
         finally:
             visitor.stalled_since = None
@@ -157,7 +157,7 @@ class Connections:
     def _met(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # Not a coroutine: asyncio's own task for one complains in the log when it is cancelled (Python 3.11).
         if not self._make_room():
-            writer.transport.abort()
+            _abort(writer)
             return
         visitor = _Visitor(writer)
         self._visitors[visitor] = None
@@ -175,13 +175,13 @@ class Connections:
         finally:
             self._visitors.pop(visitor, None)
             # What is written by now is written; anything else would keep the place for as long as it likes.
-            writer.transport.abort() if writer.transport.get_write_buffer_size() else self._close(writer)
+            _abort(writer) if writer.transport.get_write_buffer_size() else self._close(writer)
 
     def _close(self, writer: asyncio.StreamWriter) -> None:
         writer.close()
         if self._tls is not None:
             # TLS says good-bye, and would wait half a minute for the answer.
-            asyncio.get_running_loop().call_later(GOODBYE_S, writer.transport.abort)
+            asyncio.get_running_loop().call_later(GOODBYE_S, _abort, writer)
 
     def _make_room(self) -> bool:
         """End whoever is in the way: the oldest that still sends its request, else the one longest stuck reading."""
@@ -234,6 +234,12 @@ class Connections:
         address = writer.get_extra_info("peername")
         await self._answer(head, body, str(address[0]) if address else "", outgoing)
         await outgoing.finish()
+
+
+def _abort(writer: asyncio.StreamWriter) -> None:
+    # A TLS transport that is closed already has nothing to abort, and fails for it (Python before 3.11.4).
+    with contextlib.suppress(AttributeError):
+        writer.transport.abort()
 
 
 async def _begin_tls(writer: asyncio.StreamWriter, tls: SSLContext) -> None:
