@@ -173,7 +173,12 @@ def idle(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     """An agent that is OFF and stays so, with a server and a key it was given."""
     with standing(tmp_path_factory.mktemp("idle"), broker.port) as stand:
         stand.request(server="rtmp://127.0.0.1/live", key="first-key", channel="sd")
-        stand.agent.wait_until(lambda: bool(stand.launches()), WAIT_TIMEOUT_S, "its look at ffmpeg")
+        stand.agent.wait_until(
+            # Begun and over: only the guard is left.
+            lambda: bool(stand.launches()) and len(stand.agent.children()) == 1,
+            WAIT_TIMEOUT_S,
+            "its look at ffmpeg",
+        )
         yield stand
 
 
