@@ -256,8 +256,10 @@ async def _begin_tls(writer: asyncio.StreamWriter, tls: SSLContext) -> None:
     descriptor = os.dup(sock.fileno())
 
     def heard() -> None:
-        loop.remove_reader(descriptor)
-        spoken.set_result(None)
+        # It may be called once more in the turn in which the visitor is given up.
+        if not spoken.done():
+            loop.remove_reader(descriptor)
+            spoken.set_result(None)
 
     loop.add_reader(descriptor, heard)
     try:
