@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import gc
-import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from asyncio import sslproto
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 from yiagent.web.head import END, BadRequest, Head, check_piece, parse_head
@@ -26,18 +25,22 @@ HEAD_TIMEOUT_S: Final = 5.0
 REQUEST_TIMEOUT_S: Final = 10.0
 # So long a reader may take nothing at all of an answer.
 STALL_TIMEOUT_S: Final = 10.0
+CLOSE_TIMEOUT_S: Final = 5.0
 # What is still being sent when it was refused is read and dropped, or the sender would never see the refusal: its
 # kernel discards an answer that is followed by a reset.
 LINGER_S: Final = 1.0
 MOST_LINGERING_BYTES: Final = 1 << 20
 PIECE_BYTES: Final = 4096
 WRITE_BUFFER_BYTES: Final = 16384
+# One TLS record is not longer.
+TLS_BUFFER_BYTES: Final = 16384
 # The kernel's own buffer, of which it grants the double: with what it takes otherwise, a page that stopped reading
 # would be told minutes of the past.
 SEND_BUFFER_BYTES: Final = 16384
-BACKLOG: Final = 64
-COLLECT_S: Final = 1.0
-GOODBYE_S: Final = 2.0
+# Of those that came at once, so many are taken in each turn of the loop, and the rest wait in the kernel: whoever is
+# taken has some turns to say what it wants, or to speak TLS, before so many others came that it is in the way.
+TAKEN_AT_ONCE: Final = 1
+MOST_WAITING: Final = 256
 # A visitor whose network went away is found out by what it does not acknowledge.
 USER_TIMEOUT_MS: Final = 30_000
 
@@ -48,15 +51,25 @@ Refuse = Callable[[BadRequest, "Outgoing"], Awaitable[None]]
 class _Visitor:
     """One connection and what it is at."""
 
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
-        self.writer = writer
+    def __init__(self, transport: asyncio.Transport) -> None:
+        # The one below TLS, where there is TLS: ending it ends everything, in a handshake too.
+        self.transport = transport
         self.task: asyncio.Task[None] | None = None
         self.is_expendable = True
-        """Whether it has not sent a request that is worth an answer (yet)."""
+        """Whether it has not sent a request that is worth an answer (yet), or has its answer."""
         self.stalled_since: float | None = None
+        self.listens = False
+        """Whether its answer has no end but its own going away."""
+
+    def cut(self) -> None:
+        """Close it, whatever is still unsent."""
+        sock = self.transport.get_extra_info("socket")
+        # asyncio stumbles over this where a connection is closed already, and has sent its last while it closed.
+        if sock is not None and sock.fileno() >= 0:
+            self.transport.abort()
 
     def end(self) -> None:
-        _abort(self.writer)
+        self.cut()
         if self.task is not None:
             self.task.cancel()
 
@@ -64,9 +77,9 @@ class _Visitor:
 class Outgoing:
     """What an answer is written to; the names are those that microdot calls."""
 
-    def __init__(self, visitor: _Visitor, reader: asyncio.StreamReader) -> None:
+    def __init__(self, visitor: _Visitor, writer: asyncio.StreamWriter) -> None:
         self._visitor = visitor
-        self._reader = reader
+        self._writer = writer
         self._head: bytearray | None = bytearray()
 
     async def awrite(self, data: bytes) -> None:
@@ -77,34 +90,18 @@ class Outgoing:
             if data != b"\r\n":
                 return
             data, self._head = bytes(self._head), None
-            if not self._visitor.writer.is_closing():
-                self._visitor.writer.write(data)
+            self._visitor.listens = b"\r\nContent-Length:" not in data
+            if not self._writer.is_closing():
+                self._writer.write(data)
             return
         for at in range(0, len(data), WRITE_BUFFER_BYTES):
-            self._visitor.writer.write(data[at : at + WRITE_BUFFER_BYTES])
+            self._writer.write(data[at : at + WRITE_BUFFER_BYTES])
             await self._drain()
-
-    async def while_read(self, writing: Coroutine[None, None, None]) -> None:
-        """Carry out `writing`, which has no end of its own, until its reader hangs up."""
-        write = asyncio.ensure_future(writing)
-        hang_up = asyncio.ensure_future(self._hung_up())
-        try:
-            await asyncio.wait({write, hang_up}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            write.cancel()
-            hang_up.cancel()
-            await asyncio.gather(write, hang_up, return_exceptions=True)
-        if not write.cancelled():
-            write.result()
-
-    async def _hung_up(self) -> None:
-        with contextlib.suppress(OSError):
-            while await self._reader.read(PIECE_BYTES):
-                pass
 
     async def finish(self) -> None:
         """Return when all has left this process, or will not."""
-        self._visitor.writer.transport.set_write_buffer_limits(high=0)
+        # With a limit of 0, TLS waits even for nothing. A last byte is waited for where the connection is closed.
+        self._writer.transport.set_write_buffer_limits(high=1, low=0)
         with contextlib.suppress(OSError):
             await self._drain()
 
@@ -113,9 +110,9 @@ class Outgoing:
         visitor.stalled_since = time.monotonic()
         try:
             async with asyncio.timeout(STALL_TIMEOUT_S):
-                await visitor.writer.drain()
+                await self._writer.drain()
         except TimeoutError:
-            _abort(visitor.writer)
+            visitor.cut()
             raise ConnectionResetError(errno.ECONNRESET, "the reader takes nothing") from None
         finally:
             visitor.stalled_since = None
@@ -128,60 +125,55 @@ class Connections:
     """
 
     def __init__(
-        self, answer: Answer, refuse: Refuse, tls: SSLContext | None, on_bug: Callable[[Exception], None]
+        self, answer: Answer, refuse: Refuse, tls: SSLContext | None, on_bug: Callable[[BaseException], None]
     ) -> None:
         self._answer = answer
         self._refuse = refuse
         self._tls = tls
         self._on_bug = on_bug
+        if tls is not None:
+            # asyncio sets 256 kB aside for each, were it only knocking: 6 MB for all places, and more as they change.
+            sslproto.SSLProtocol.max_size = TLS_BUFFER_BYTES
         # In the order in which they came.
         self._visitors: dict[_Visitor, None] = {}
-        self._collected_at = 0.0
 
     async def serve(self, host: str, port: int, *, listening: Callable[[], None]) -> None:
         """Listen until cancelled; `listening` is called once it does. Raises `OSError` where that is not possible."""
-        server = await asyncio.start_server(self._met, host, port, limit=PIECE_BYTES, backlog=BACKLOG)
+        loop = asyncio.get_running_loop()
+        # asyncio takes as many connections at once as it lets wait; many of them are to wait, and few to be taken.
+        server = await loop.create_server(lambda: _Door(self._meet), host, port, backlog=TAKEN_AT_ONCE)
         for listener in server.sockets:
-            with contextlib.suppress(OSError):
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+            with contextlib.suppress(OSError), listener.dup() as same:
+                same.listen(MOST_WAITING)
+                same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         listening()
         try:
             await asyncio.Event().wait()
         finally:
             server.close()
-            tasks = [visitor.task for visitor in self._visitors if visitor.task is not None]
-            for visitor in list(self._visitors):
+            visitors = list(self._visitors)
+            for visitor in visitors:
                 visitor.end()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*(v.task for v in visitors if v.task is not None), return_exceptions=True)
 
-    def _met(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Not a coroutine: asyncio's own task for one complains in the log when it is cancelled (Python 3.11).
+    def _meet(self, transport: asyncio.Transport) -> None:
         if not self._make_room():
-            _abort(writer)
+            transport.abort()
             return
-        visitor = _Visitor(writer)
+        visitor = _Visitor(transport)
         self._visitors[visitor] = None
-        visitor.task = asyncio.create_task(self._serve(visitor, reader))
+        # A task of our own: before Python 3.12 the one of `asyncio.start_server` logs an error when it is cancelled.
+        visitor.task = asyncio.create_task(self._look_after(visitor))
+        visitor.task.add_done_callback(lambda task: self._left(visitor, task))
 
-    async def _serve(self, visitor: _Visitor, reader: asyncio.StreamReader) -> None:
-        writer = visitor.writer
-        try:
-            await self._attend(visitor, reader)
-        except (OSError, TimeoutError, EOFError):
-            # It went away, or was too slow to be waited for: nobody is left to tell.
-            pass
-        except Exception as error:
+    def _left(self, visitor: _Visitor, task: asyncio.Task[None]) -> None:
+        self._visitors.pop(visitor, None)
+        # What is written by now is written; anything else would keep a descriptor for as long as it likes.
+        visitor.cut()
+        # The two refer to each other.
+        visitor.task = None
+        if not task.cancelled() and (error := task.exception()) is not None:
             self._on_bug(error)
-        finally:
-            self._visitors.pop(visitor, None)
-            # What is written by now is written; anything else would keep the place for as long as it likes.
-            _abort(writer) if writer.transport.get_write_buffer_size() else self._close(writer)
-
-    def _close(self, writer: asyncio.StreamWriter) -> None:
-        writer.close()
-        if self._tls is not None:
-            # TLS says good-bye, and would wait half a minute for the answer.
-            asyncio.get_running_loop().call_later(GOODBYE_S, _abort, writer)
 
     def _make_room(self) -> bool:
         """End whoever is in the way: the oldest that still sends its request, else the one longest stuck reading."""
@@ -196,21 +188,26 @@ class Connections:
         # It counts no more from here on, though its task still has to hear of it.
         del self._visitors[in_the_way]
         in_the_way.end()
-        if self._tls is not None and time.monotonic() - self._collected_at > COLLECT_S:
-            # asyncio's TLS holds itself in circles, which wait for the collector: 70 kB for each handshake.
-            self._collected_at = time.monotonic()
-            gc.collect()
         return True
 
-    async def _attend(self, visitor: _Visitor, reader: asyncio.StreamReader) -> None:
+    async def _look_after(self, visitor: _Visitor) -> None:
         began = asyncio.get_running_loop().time()
-        writer = visitor.writer
-        if self._tls is not None:
-            async with asyncio.timeout_at(began + HEAD_TIMEOUT_S):
-                await _begin_tls(writer, self._tls)
-        writer.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
-        _find_out_the_dead(writer)
-        outgoing = Outgoing(visitor, reader)
+        try:
+            reader, writer = await _open(visitor, self._tls)
+            try:
+                await self._attend(visitor, reader, writer, began)
+                await _close(visitor, writer)
+            finally:
+                writer.close()
+        except (OSError, TimeoutError, EOFError) as error:
+            # It went away, or was too slow to be waited for: nobody is left to tell. In a failed handshake's traceback
+            # asyncio refers to the error itself: a circle that would keep all of TLS until the collector comes.
+            error.__traceback__ = error.__context__ = None
+
+    async def _attend(
+        self, visitor: _Visitor, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, began: float
+    ) -> None:
+        outgoing = Outgoing(visitor, writer)
         try:
             async with asyncio.timeout_at(began + HEAD_TIMEOUT_S):
                 head, rest = await _read_head(reader)
@@ -236,38 +233,69 @@ class Connections:
         await outgoing.finish()
 
 
-def _abort(writer: asyncio.StreamWriter) -> None:
-    # A TLS transport that is closed already has nothing to abort, and fails for it (Python before 3.11.4).
-    with contextlib.suppress(AttributeError):
-        writer.transport.abort()
+class _Door(asyncio.Protocol):
+    """Whom a connection is handed to before anybody knows what it will be."""
+
+    def __init__(self, meet: Callable[[asyncio.Transport], None]) -> None:
+        self._meet = meet
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._meet(transport)
 
 
-async def _begin_tls(writer: asyncio.StreamWriter, tls: SSLContext) -> None:
-    """Have the connection encrypted, once its visitor says something.
+class _Stream(asyncio.StreamReaderProtocol):
+    """What is read, and what is to be done when no more can come."""
 
-    Before, TLS would take memory for nothing.
+    def __init__(self, reader: asyncio.StreamReader, visitor: _Visitor, *, over_tls: bool) -> None:
+        super().__init__(reader, loop=asyncio.get_running_loop())
+        self._visitor = visitor
+        self._over_tls = over_tls
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        # A page that is left hangs up. Without this its place would be its own until two more events were written.
+        if self._visitor.listens:
+            self._visitor.end()
+        # TLS does not stay open one way, and asyncio logs a warning where that is asked of it.
+        return not self._over_tls
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._visitor.listens:
+            self._visitor.end()
+
+
+async def _open(visitor: _Visitor, tls: SSLContext | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """What can be read from and written to. Nothing may be awaited before: no protocol listens yet.
+
+    Raises `OSError` and `EOFError` where TLS does not come about.
     """
-    # First of all, and nothing may be awaited before: what comes now would be taken for plain text.
-    writer.transport.pause_reading()  # type: ignore[attr-defined]
-    sock = writer.get_extra_info("socket")
     loop = asyncio.get_running_loop()
-    spoken = loop.create_future()
-    # A descriptor of its own: the transport's is the transport's.
-    descriptor = os.dup(sock.fileno())
+    reader = asyncio.StreamReader(limit=PIECE_BYTES, loop=loop)
+    protocol = _Stream(reader, visitor, over_tls=tls is not None)
+    transport = visitor.transport
+    _find_out_the_dead(transport)
+    transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+    if tls is None:
+        transport.set_protocol(protocol)
+    else:
+        upper = await loop.start_tls(transport, protocol, tls, server_side=True, ssl_handshake_timeout=HEAD_TIMEOUT_S)
+        if upper is None:
+            # So asyncio tells that the other end went away in the middle.
+            raise EOFError
+        upper.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        transport = upper
+    protocol.connection_made(transport)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
-    def heard() -> None:
-        # It may be called once more in the turn in which the visitor is given up.
-        if not spoken.done():
-            loop.remove_reader(descriptor)
-            spoken.set_result(None)
 
-    loop.add_reader(descriptor, heard)
-    try:
-        await spoken
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
-    await writer.start_tls(tls, ssl_handshake_timeout=HEAD_TIMEOUT_S)
+async def _close(visitor: _Visitor, writer: asyncio.StreamWriter) -> None:
+    """Say good-bye. TLS waits for the other end's, and may have something left to send: not for ever."""
+    visitor.is_expendable = True
+    writer.close()
+    async with asyncio.timeout(CLOSE_TIMEOUT_S):
+        await writer.wait_closed()
 
 
 async def _read_head(reader: asyncio.StreamReader) -> tuple[Head, bytes]:
@@ -296,8 +324,8 @@ async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
                 left -= len(piece)
 
 
-def _find_out_the_dead(writer: asyncio.StreamWriter) -> None:
-    sock = writer.get_extra_info("socket")
+def _find_out_the_dead(transport: asyncio.Transport) -> None:
+    sock = transport.get_extra_info("socket")
     if sock is not None:
         with contextlib.suppress(OSError, AttributeError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 LISTEN_AGAIN_S: Final = 15.0
 RESOLVE_TIMEOUT_S: Final = 3.0
 MOST_NAMES: Final = 16
-TLS_READ_BYTES: Final = 16384
 _RESOLVER: Final = Path("/etc/resolv.conf")
 _READING: Final = frozenset({"GET", "HEAD"})
 
@@ -83,16 +82,13 @@ class WebFront:
         if tls is None or tls.cert_file is None:
             return None
         import ssl
-        from asyncio.sslproto import SSLProtocol
 
-        # What each connection reads at once: 256 kB as it comes, which two dozen half-open ones would fill memory with.
-        SSLProtocol.max_size = TLS_READ_BYTES
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(tls.cert_file, tls.key_file)
         return context
 
-    def _tell_bug(self, error: Exception) -> None:
+    def _tell_bug(self, error: BaseException) -> None:
         self._journal.error(f"The page: an error in yiagent itself ({type(error).__name__}: {error})")
 
     # --- one request ---
@@ -110,8 +106,7 @@ class WebFront:
             else:
                 response = await self._routes.app.dispatch_request(request)
         response.is_head = head.method == "HEAD"
-        writing = _write(response, to)
-        await (writing if isinstance(response.body, bytes) else to.while_read(writing))
+        await _write(response, to)
 
     async def _refuse(self, error: BadRequest, to: Outgoing) -> None:
         await _write(refusal(error.status, "bad_request", error.message), to)
@@ -160,7 +155,13 @@ class WebFront:
 
 async def _write(response: Response, to: Outgoing) -> None:
     # Of a StreamWriter microdot uses what it added itself, `awrite` and `aclose`, and Outgoing has the one it calls.
-    await response.write(to)  # type: ignore[arg-type]
+    try:
+        await response.write(to)  # type: ignore[arg-type]
+    finally:
+        # microdot leaves an unfinished one to the collector, and with it the listener's place.
+        close = getattr(response.body, "aclose", None)
+        if close is not None:
+            await close()
 
 
 def _show(password: PagePassword) -> None:
