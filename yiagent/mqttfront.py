@@ -83,6 +83,9 @@ class MqttFront:
                 self._store.put_broker(BrokerStatus(connected=False))
                 await self._changed.wait()
                 continue
+            if config.tls is not None:
+                # The configuration's may want it though the agent was started on one that did not.
+                bring_ssl_back()
             link = self._link = self._make_link(config)
             running = asyncio.create_task(link.run())
             try:
@@ -117,14 +120,19 @@ class MqttFront:
         """
         if self._trying:
             raise Refused(RefusalCode.NOT_AVAILABLE, "a broker is being tried already: wait for its answer")
-        config = self._prepared(choice)
+        config = choice.over(self._configured)
+        if config.tls is not None:
+            bring_ssl_back()
+        # For this answer alone: the words of a hundred tries would push the stream key out of what is remembered.
+        mask = Redactor()
+        mask.learn(choice.password, user=choice.username)
         self._trying = True
         try:
             async with probe_broker(config, f"yiagent-{self._device}-try") as probe:
                 version = "5" if probe.connection.mqtt5 else "3.1.1"
                 return Trial(True, f"The broker lets this agent in (MQTT {version}).")
         except BrokerLost as lost:
-            return Trial(False, self._redactor.redact(str(lost)))
+            return Trial(False, mask.redact(self._redactor.redact(str(lost))))
         except TimeoutError:
             return Trial(False, "it takes the connection but does not answer")
         finally:
@@ -134,7 +142,7 @@ class MqttFront:
         """Keep `choice` from now on and connect to it; None: back to the configuration's. Raises `Refused`."""
         async with self._turn:
             if choice is not None:
-                self._prepared(choice)
+                self._redactor.learn(choice.password, user=choice.username, keep=True)
             try:
                 await in_daemon_thread(lambda: self._file.save(choice))
             except OSError as error:
@@ -146,13 +154,6 @@ class MqttFront:
             # Told before the link has said anything of its own: what was so of the old broker is not so of this one.
             self._store.put_broker(BrokerStatus(connected=False))
             self._changed.set()
-
-    def _prepared(self, choice: BrokerChoice) -> MqttConfig:
-        self._redactor.learn(choice.password, user=choice.username)
-        config = choice.over(self._configured)
-        if config.tls is not None:
-            bring_ssl_back()
-        return config
 
     # --- the link ---
 

@@ -37,6 +37,10 @@ _RESOLVER: Final = Path("/etc/resolv.conf")
 _READING: Final = frozenset({"GET", "HEAD"})
 
 
+class _CertificateUnusable(OSError):
+    """The page's certificate or key; the message is for its owner."""
+
+
 class WebFront:
     """Serves `routes` to who has the password."""
 
@@ -85,7 +89,12 @@ class WebFront:
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(tls.cert_file, tls.key_file)
+        try:
+            context.load_cert_chain(tls.cert_file, tls.key_file)
+        except OSError as error:
+            # Its own number would be taken for one of the address: permission is refused to both.
+            why = f" ({error.strerror})" if not isinstance(error, ssl.SSLError) and error.strerror else ""
+            raise _CertificateUnusable(f"its certificate or key cannot be used{why} (web.tls)") from None
         return context
 
     def _tell_bug(self, error: BaseException) -> None:
@@ -187,7 +196,7 @@ def _searched() -> tuple[str, ...]:
 def _in_words(error: Exception) -> str:
     if isinstance(error, socket.gaierror):
         return "the name does not resolve to an address (web.host)"
-    if isinstance(error, OSError) and error.errno and "ssl" not in type(error).__module__:
+    if isinstance(error, OSError) and error.errno:
         # asyncio puts the whole address into `strerror`.
         return f"{os.strerror(error.errno)} (web.host, web.port)"
-    return "its certificate or key cannot be used (web.tls)"
+    return str(error)

@@ -57,6 +57,8 @@ class Routes:
         self._listeners = 0
         self._page: Page | None = None
         self.app = Microdot()
+        # Its own answer to OPTIONS would come without the strict headers; nobody needs one.
+        self.app.options_handler = None  # type: ignore[assignment]  # microdot asks whether there is one
         table: tuple[tuple[str, str, Handler], ...] = (
             ("GET", "/", self.page),
             ("GET", HEALTH_PATH, self.health),
@@ -77,9 +79,14 @@ class Routes:
             ("POST", "/api/broker/reset", self.reset_broker),
         )
         for method, path, handler in table:
-            self.app.route(path, methods=[method])(self._guarded(handler))
+            # microdot makes a pattern of it.
+            self.app.route(path.replace(".", r"\."), methods=[method])(self._guarded(handler))
         self.app.errorhandler(404)(_not_found)
-        self.app.errorhandler(405)(_not_allowed)
+        self._methods: dict[str, str] = {}
+        for method, path, _ in table:
+            taken = "GET, HEAD" if method == "GET" else method
+            self._methods[path] = f"{self._methods[path]}, {taken}" if path in self._methods else taken
+        self.app.errorhandler(405)(self._not_allowed)
 
     def _guarded(self, handler: Handler) -> Handler:
         """A bug in one answer costs this answer alone, and no traceback shows what it was about."""
@@ -236,6 +243,10 @@ class Routes:
         await self._mqtt.choose(None)
         return answer(self._broker_json())
 
+    async def _not_allowed(self, request: Request) -> Response:
+        allowed = self._methods[request.path]
+        return refusal(405, "not_allowed", f"this address takes {allowed}", {"Allow": allowed})
+
     def _broker_json(self) -> str:
         mqtt, status = self._mqtt, self._store.broker
         current = mqtt.current
@@ -268,7 +279,3 @@ def _accepts(request: Request) -> str:
 
 async def _not_found(request: Request) -> Response:
     return refusal(404, "not_found", "there is nothing at this address")
-
-
-async def _not_allowed(request: Request) -> Response:
-    return refusal(405, "not_allowed", "this address takes another method")
