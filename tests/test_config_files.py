@@ -80,10 +80,16 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShippedBroker]:
         ("yiagent/front-door/state", {"front-door", "homeassistant"}),
         ("yiagent/front-door/stream/set", {"front-door", "homeassistant"}),
         ("homeassistant/device/front-door/config", {"homeassistant"}),
+        ("homeassistant/device/front-door/machine/config", {"homeassistant"}),
+        ("homeassistant/switch/front-door/switch_stream/config", {"homeassistant"}),
         # It may not speak for another, nor for Home Assistant, nor anywhere else.
         ("yiagent/garage/stream/set", set()),
         ("yiagent/garage/availability", set()),
+        ("yiagent/latest", set()),
         ("homeassistant/device/garage/config", set()),
+        ("homeassistant/device/garage/machine/config", set()),
+        ("homeassistant/switch/garage/switch_stream/config", set()),
+        ("homeassistant/switch/front-door/config", set()),
         ("homeassistant/status", set()),
         ("elsewhere", set()),
     ],
@@ -100,7 +106,10 @@ def test_a_camera_speaks_for_itself_alone(broker: ShippedBroker, topic: str, rea
         ("yiagent/garage/stream/set", {"garage", "homeassistant"}),
         ("yiagent/front-door/request", {"front-door", "homeassistant"}),
         ("homeassistant/status", {"front-door", "garage", "homeassistant"}),
-        ("homeassistant/device/garage/config", set()),
+        ("yiagent/latest", {"homeassistant"}),
+        # Deleted there, a device is deleted at the broker.
+        ("homeassistant/device/garage/config", {"homeassistant"}),
+        ("elsewhere", set()),
     ],
 )
 def test_home_assistant_commands_every_camera(broker: ShippedBroker, topic: str, readers: set[str]) -> None:

@@ -17,7 +17,7 @@ LAYERS = (
     # Pure: nouns, names, secrets.
     "__init__ model redact topics",
     # Pure: what is typed and what ffmpeg says, taken apart; what can happen. YAML.
-    "urls progress events document rules notice keyframes picturefeed web.head",
+    "urls progress events document rules notice keyframes picturefeed discovery web.head",
     # Pure: settings, commands, ffmpeg's command line and its messages.
     "settings commands ffmpeg diagnosis flow machine",
     # Pure: the wire's JSON; YAML to settings; the page's parts.
@@ -25,7 +25,7 @@ LAYERS = (
     # Single things of the machine.
     "certificates files guard interfaces lean memory moment mqttclient network sendqueue service tap threads store",
     # The child, the files in the state folder and their lock, the broker's connection.
-    "brokerfile child console intent lock broker knock narrator vitals",
+    "announced brokerfile child console hardware intent lock broker knock narrator vitals",
     "installed protocol probe",
     "about still",
     # The one who owns the child.
@@ -34,6 +34,7 @@ LAYERS = (
     "picture",
     # The one door.
     "agent",
+    "announcer",
     # The front ends, and the doctor (who examines what they are made of).
     "mqtt",
     "mqttfront",

@@ -20,7 +20,13 @@ from tests.peers.certificates import Certificates
 from tests.peers.ports import free_port
 
 PASSWORD = "made up: p%41ss/wörd@1"
-ONLY_OWN = "pattern readwrite yiagent/%u/#\nuser watcher\ntopic readwrite #\n"
+ONLY_OWN = """
+pattern readwrite yiagent/%u/#
+pattern write homeassistant/device/%u/config
+pattern read homeassistant/status
+user watcher
+topic readwrite #
+"""
 DYNAMIC_SECURITY = "mosquitto_dynamic_security.so"
 PLUGIN_FOLDERS = (Path("/usr/lib"), Path("/usr/lib64"), Path("/usr/local/lib"))
 
@@ -119,7 +125,10 @@ def test_a_login_that_becomes_right_is_let_in(tmp_path: Path) -> None:
 def test_what_the_user_may_not_publish_is_told(tmp_path: Path) -> None:
     """Where the access list refuses a publication, the log says so once for each topic; the rest goes on."""
     users = {"cam": PASSWORD, "watcher": "w"}
-    acl = "user watcher\ntopic readwrite #\nuser cam\ntopic write yiagent/cam/availability\ntopic read yiagent/cam/#\n"
+    acl = (
+        "user watcher\ntopic readwrite #\nuser cam\n"
+        "topic write yiagent/cam/availability\ntopic read yiagent/cam/#\ntopic read homeassistant/status\n"
+    )
     with (
         Broker(tmp_path / "broker", users=users, acl_text=acl) as broker,
         Listener(broker.port, username="watcher", password="w") as listener,
@@ -128,6 +137,7 @@ def test_what_the_user_may_not_publish_is_told(tmp_path: Path) -> None:
         refused = "The MQTT broker does not let this user publish to yiagent/cam/"
         for name in ("state", "info"):
             agent.wait_for_log(f"{refused}{name}: check its access list", WAIT_TIMEOUT_S)
+        agent.wait_for_log("publish to homeassistant/device/cam/config: check its access list", WAIT_TIMEOUT_S)
         assert listener.wait_for_topic(agent.topic("availability")).text == "online"
         for channel in ("sd", "auto"):
             listener.publish(agent.topic("channel/set"), channel)
@@ -135,7 +145,7 @@ def test_what_the_user_may_not_publish_is_told(tmp_path: Path) -> None:
         agent.wait_for_log(f"{refused}response", WAIT_TIMEOUT_S)
         assert json.loads(agent.intent_bytes() or b"")["channel"] == "auto"
         assert agent.log_text.count(f"{refused}state") == 1
-        assert agent.log_text.count(" ERROR ") == 3
+        assert agent.log_text.count(" ERROR ") == 4
 
 
 def test_what_the_user_may_not_subscribe_to_is_told(tmp_path: Path) -> None:
@@ -373,7 +383,7 @@ def test_no_secret_is_ever_said(tmp_path: Path) -> None:
 
         said = [m for m in listener.messages if not m.topic.endswith(("/set", "/request"))]
         assert {m.topic.rpartition("/")[2] for m in said} == {
-            *("availability", "info", "state", "telemetry", "log", "response")
+            *("availability", "info", "state", "telemetry", "log", "response", "config")
         }
         for message in said:
             text = message.payload.decode()
@@ -398,9 +408,11 @@ def test_nothing_of_the_state_folder_is_for_others(tmp_path: Path) -> None:
             listener.publish(agent.topic("key/set"), URL_KEY)
             wait_for_state(listener, lambda state: bool(state["key_set"]))
             agent.wait_until(agent.intent_file.exists, WAIT_TIMEOUT_S, "the intent file")
+            announced = agent.state_dir / "announced.json"
+            agent.wait_until(announced.exists, WAIT_TIMEOUT_S, "the record of what is announced")
             assert agent.end() == 0
             modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in agent.state_dir.iterdir()}
-            assert modes == {"intent.json": 0o600, "lock": 0o600}
+            assert modes == {"announced.json": 0o600, "intent.json": 0o600, "lock": 0o600}
             assert stat.S_IMODE(agent.state_dir.stat().st_mode) == 0o700
     finally:
         os.umask(before)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from yiagent import __version__
 from yiagent.about import About
 from yiagent.agent import Agent, empty_snapshot
+from yiagent.announced import AnnouncedFile
 from yiagent.brokerfile import BrokerFile
 from yiagent.child import watch_by_descriptor
 from yiagent.console import Console, catch_library_logs
@@ -36,6 +37,7 @@ from yiagent.supervisor import Supervisor
 from yiagent.vitals import Vitals
 
 if TYPE_CHECKING:
+    from yiagent.announcer import Announcer
     from yiagent.picture import Pictures
     from yiagent.tap import Tap
 
@@ -171,7 +173,19 @@ def _open_tap(pictures: Pictures | None) -> Tap:
     return Tap(pictures.news if pictures is not None else lambda: None)
 
 
+def _announcer(config: Config, about: About, journal: Journal) -> Announcer | None:
+    file = AnnouncedFile(config.state_dir)
+    if not config.mqtt.discovery.enabled and not file.load().topics:
+        return None
+    # Only here: what Home Assistant is told takes memory.
+    from yiagent.announcer import Announcer
+
+    return Announcer(config, about.info, file, journal)
+
+
 def _mqtt(config: Config, store: Store, journal: Journal, redactor: Redactor, about: About, agent: Agent) -> MqttFront:
+    announcer = _announcer(config, about, journal)
+
     def link(broker: MqttConfig) -> MqttLink:
         return MqttLink(
             config=broker,
@@ -180,6 +194,7 @@ def _mqtt(config: Config, store: Store, journal: Journal, redactor: Redactor, ab
             journal=journal,
             info=about.info,
             execute=agent.execute,
+            announcer=announcer,
         )
 
     front = MqttFront(

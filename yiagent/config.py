@@ -15,9 +15,11 @@ from typing import Any, Final
 import voluptuous as vol
 
 from yiagent.document import Document, Fault, shown_key
-from yiagent.model import Audio, Channel, Level, Transport
+from yiagent.model import Audio, Channel, DiscoveryFormat, Level, Transport
 from yiagent.redact import Secret
 from yiagent.settings import (
+    MANUFACTURER,
+    MODEL,
     Config,
     DestinationConfig,
     DeviceConfig,
@@ -29,6 +31,7 @@ from yiagent.settings import (
     TlsConfig,
     WebConfig,
 )
+from yiagent.topics import BIRTH
 from yiagent.urls import BadUrl, Url, check_broker_host, check_key, parse_server, parse_source
 
 MAX_FILE_BYTES: Final = 64 * 1024
@@ -36,6 +39,7 @@ MAX_SECRET_FILE_BYTES: Final = 4096
 _DEVICE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # A topic level may hold anything but wildcards and controls; `$` at the start belongs to the broker.
 _PREFIX = re.compile(r"[^+#$/\x00-\x1f\x7f][^+#\x00-\x1f\x7f]{0,127}")
+_MAC = re.compile(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}")
 
 
 class ConfigError(Exception):
@@ -187,12 +191,25 @@ def _prefix(value: Any) -> str:
     return text
 
 
+def _mac(value: Any) -> str:
+    if value in ("auto", "none"):
+        return str(value)
+    allowed = "auto, none, or an address like 0c:8c:24:00:00:01"
+    return _matching(_MAC, allowed)(value).replace("-", ":").lower()
+
+
 _PORT = _number(1, 65535, whole=True)
 _PASSWORD = {"password": _text, "password_file": _text}
 _CERTIFICATE = {"cert_file": _text, "key_file": _text}
 # Every key there is. A leaf is what checks it; a dict is a section.
 _SHAPE: Final[Mapping[str, Any]] = {
-    "device": {"id": _matching(_DEVICE, "1 to 64 of the characters A-Z a-z 0-9 _ -"), "name": _text},
+    "device": {
+        "id": _matching(_DEVICE, "1 to 64 of the characters A-Z a-z 0-9 _ -"),
+        "name": _text,
+        "manufacturer": _text,
+        "model": _text,
+        "mac": _mac,
+    },
     "source": {
         "hd": _url(parse_source),
         "sd": _url(parse_source),
@@ -216,7 +233,13 @@ _SHAPE: Final[Mapping[str, Any]] = {
         "tls": {"ca_file": _text, **_CERTIFICATE},
         "prefix": _prefix,
         "keepalive_s": _number(1, 65535, whole=True),
-        "discovery": {"enabled": _flag, "prefix": _prefix},
+        "discovery": {
+            "enabled": _flag,
+            "prefix": _prefix,
+            "format": _one_of(*DiscoveryFormat),
+            "status_topic": _prefix,
+            "latest": _text,
+        },
     },
     "web": {"enabled": _flag, "host": _text, "port": _PORT, **_PASSWORD, "tls": _CERTIFICATE},
     "telemetry": {"interval_s": _number(0.2, 3600), "interface": _text},
@@ -299,8 +322,15 @@ class _Build:
     def config(self, hostname: str) -> Config:
         get = self._get
         device = get("device.id") or device_from_hostname(hostname)
+        mac: str = get("device.mac", "auto")
         return Config(
-            device=DeviceConfig(device, get("device.name") or device),
+            device=DeviceConfig(
+                device,
+                get("device.name") or device,
+                manufacturer=get("device.manufacturer", MANUFACTURER),
+                model=get("device.model", MODEL),
+                mac={"auto": None, "none": ""}.get(mac, mac),
+            ),
             source=self._source(),
             destination=DestinationConfig(get("destination.server"), self._stream_key()),
             stream=StreamConfig(
@@ -379,7 +409,11 @@ class _Build:
             prefix=get("mqtt.prefix", "yiagent"),
             keepalive_s=get("mqtt.keepalive_s", 30),
             discovery=DiscoveryConfig(
-                get("mqtt.discovery.enabled", True), get("mqtt.discovery.prefix", "homeassistant")
+                get("mqtt.discovery.enabled", True),
+                get("mqtt.discovery.prefix", "homeassistant"),
+                DiscoveryFormat(get("mqtt.discovery.format", DiscoveryFormat.DEVICE)),
+                get("mqtt.discovery.status_topic", BIRTH),
+                get("mqtt.discovery.latest"),
             ),
         )
 

@@ -64,6 +64,13 @@ class Transport(StrEnum):
     UDP = "udp"
 
 
+class DiscoveryFormat(StrEnum):
+    """How Home Assistant is told of the entities: all in one message, or (before its 2024.11) one message each."""
+
+    DEVICE = "device"
+    ENTITY = "entity"
+
+
 class Level(StrEnum):
     """Severity of a log line, mildest first."""
 

@@ -8,7 +8,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from yiagent.broker import CUT, NO_ANSWER, Acknowledged, Closed, Connected, Connection, Ended, Event, Received
 from yiagent.commands import Command, Refused, TakeSnapshot, parse_command, parse_request
@@ -22,6 +22,9 @@ from yiagent.store import Journal, Store
 from yiagent.threads import in_daemon_thread
 from yiagent.topics import OFFLINE, ONLINE, Topics
 
+if TYPE_CHECKING:
+    from yiagent.announcer import Announcer
+
 ANSWER_TIMEOUT_S: Final = 15.0
 LONGEST_WAIT_S: Final = 60.0
 # A connection that held this long proves the way; the wait begins anew from the shortest.
@@ -33,6 +36,9 @@ LONGEST_UNANSWERED_S: Final = 300.0
 TELL_AGAIN_S: Final = 1.0
 ROOM_AGAIN_S: Final = 0.2
 MOST_EVENTS: Final = 200
+# After Home Assistant has come up, so long: it subscribes first, and a fleet does not answer in one instant.
+BIRTH_WAIT_S: Final = (1.0, 10.0)
+BORN: Final = b"online"
 # So many who ask for a picture while one is being taken get an answer where it fails.
 MOST_ASKERS: Final = 10
 # Log lines towards the broker: at once, and per second. What falls behind further than BACKLOG is left out and told.
@@ -56,8 +62,10 @@ class MqttLink:
         journal: Journal,
         info: Callable[[], Info],
         execute: Execute,
+        announcer: Announcer | None = None,
     ) -> None:
         self._config = config
+        self._announcer = announcer
         self._client_id = f"yiagent-{device}"
         self._topics = Topics.of(config.prefix, device)
         self._store = store
@@ -69,6 +77,10 @@ class MqttLink:
         self._log_sent = 0
         self._version = Version()
         self._notices: dict[str, Notice[Any]] = {}
+        self._announced: dict[str, Notice[Any]] = {}
+        self._all_announced = asyncio.Event()
+        self._answers: dict[str, asyncio.Future[bool]] = {}
+        self._greets_at: float | None = None
         self._pictures = PictureFeed()
         self._askers: list[tuple[str, Received]] = []
         self._taking: asyncio.Task[None] | None = None
@@ -127,6 +139,7 @@ class MqttLink:
             post=self._inbox.put,
         )
         pump: asyncio.Task[None] | None = None
+        tidying: asyncio.Task[None] | None = None
         says_goodbye = False
         opening = asyncio.create_task(connection.open())
         try:
@@ -138,15 +151,19 @@ class MqttLink:
                 self._connected(connection)
                 pump = asyncio.create_task(self._pump(connection))
                 pump.add_done_callback(self._pump_ended)
+                if self._announcer is not None:
+                    tidying = asyncio.create_task(self._tidy(self._announcer, connection))
+                    tidying.add_done_callback(self._pump_ended)
                 closed = await self._serve(connection)
             return closed, accepted
         finally:
             opening.cancel()
             if self._taking is not None:
                 self._taking.cancel()
-            if pump is not None:
-                pump.cancel()
-                await asyncio.gather(pump, return_exceptions=True)
+            for task in (pump, tidying):
+                if task is not None:
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)
             if self._stopping and pump is not None:
                 says_goodbye = await self._says_goodbye(connection)
             await connection.close(say_goodbye=says_goodbye)
@@ -174,6 +191,9 @@ class MqttLink:
             self._refused.clear()
         if self._pictures.connected(time.monotonic()):
             self._journal.warning("The MQTT broker's connection ended right after a picture, again: pictures wait now")
+        self._greets_at = None
+        self._answers.clear()
+        self._all_announced.clear()
         self._notices = self._notices_for(connection)
         self._notify()
 
@@ -187,13 +207,26 @@ class MqttLink:
         def kept(topic: str, read: Callable[[], T], payload: Callable[[T], str]) -> Notice[T]:
             return Notice(read, lambda value: connection.publish(topic, payload(value), qos=1, retain=True) is not None)
 
+        subscriptions = [topics.any_command, topics.request]
+        self._announced = {}
+        if (announcer := self._announcer) is not None:
+            announcer.connected()
+            if announcer.birth_topic is not None:
+                subscriptions.append(announcer.birth_topic)
+            self._announced = {topic: self._announcement(announcer, connection, topic) for topic in announcer.topics}
         return {
-            topics.any_command: listening(topics.any_command),
-            topics.request: listening(topics.request),
+            **{topic: listening(topic) for topic in subscriptions},
+            **self._announced,
             topics.availability: kept(topics.availability, lambda: ONLINE, str),
             topics.info: kept(topics.info, self._info, info_json),
             topics.state: kept(topics.state, lambda: self._store.snapshot, state_json),
         }
+
+    def _announcement(self, announcer: Announcer, connection: Connection, topic: str) -> Notice[str]:
+        def say(payload: str) -> bool:
+            return not announcer.is_held and connection.publish(topic, payload, qos=1, retain=True) is not None
+
+        return Notice(lambda: announcer.payload(topic), say)
 
     async def _serve(self, connection: Connection) -> Closed:
         while True:
@@ -212,6 +245,12 @@ class MqttLink:
         notice = self._notices.get(answer.topic)
         if notice is not None:
             notice.answered(time.monotonic(), allowed=answer.allowed)
+            if all(announced.is_known for announced in self._announced.values()):
+                self._all_announced.set()
+        elif (awaited := self._answers.pop(answer.topic, None)) is not None:
+            if not awaited.done():
+                awaited.set_result(answer.allowed)
+            return
         own = notice is not None or answer.topic == self._topics.response
         # Senders name as many topics for their answers as they like.
         what = f"{answer.verb} to {answer.topic}" if own else "publish to a response topic that was asked for"
@@ -224,6 +263,12 @@ class MqttLink:
         self._notify()
 
     async def _received(self, connection: Connection, message: Received) -> None:
+        if self._announcer is not None and message.topic == self._announcer.birth_topic:
+            # A retained one tells of an earlier birth: whoever was born then finds what is retained too.
+            if message.payload == BORN and not message.retained and self._greets_at is None:
+                self._greets_at = time.monotonic() + random.uniform(*BIRTH_WAIT_S)  # noqa: S311
+                self._news.set()
+            return
         if message.retained:
             name = self._topics.command(message.topic) or "request"
             self._journal.warning(
@@ -290,6 +335,39 @@ class MqttLink:
             connection.publish(own, answer, qos=1, correlation=message.correlation)
         connection.publish(self._topics.response, answer, qos=1, correlation=message.correlation)
 
+    # --- Home Assistant ---
+
+    async def _tidy(self, announcer: Announcer, connection: Connection) -> None:
+        async def say(topic: str, payload: str, *, retain: bool) -> bool:
+            answer = asyncio.get_running_loop().create_future()
+            if connection.publish(topic, payload, qos=1, retain=retain) is None:
+                return False
+            self._answers[topic] = answer
+            return bool(await answer)
+
+        async def until_said() -> None:
+            if self._announced:
+                await self._all_announced.wait()
+
+        await announcer.tidy(say, until_said, self._greet)
+
+    def _greet(self) -> None:
+        """Say all that Home Assistant needs once more: it has come up, or has just heard of this device."""
+        self._greets_at = None
+        for topic in (*self._announced, self._topics.availability, self._topics.state):
+            self._notices[topic].say_again()
+        self._news.set()
+
+    def _greet_when_due(self) -> float | None:
+        """How long until Home Assistant is to be greeted; None where it is not waiting."""
+        if self._greets_at is None:
+            return None
+        wait_s = self._greets_at - time.monotonic()
+        if wait_s > 0:
+            return wait_s
+        self._greet()
+        return 0.0
+
     # --- what goes out ---
 
     async def _pump(self, connection: Connection) -> None:
@@ -299,7 +377,7 @@ class MqttLink:
         while True:
             self._news.clear()
             connection.check_thread()
-            waits_s = [None if self._notify() else TELL_AGAIN_S]
+            waits_s = [self._greet_when_due(), None if self._notify() else TELL_AGAIN_S]
             if any(notice.unanswered_s(time.monotonic()) > LONGEST_UNANSWERED_S for notice in self._notices.values()):
                 self._inbox.put(Closed(Ended.LOST, "it does not acknowledge what it is told"))
             if (new := self._store.telemetry) is not sample and new is not None:

@@ -24,6 +24,7 @@ class Notice(Generic[T]):
         self._say = say
         self._told: T | None = None
         self._since: float | None = None
+        self._once_more = False
         self._again_at = -inf
 
     def tell(self, now: float) -> bool:
@@ -31,17 +32,27 @@ class Notice(Generic[T]):
         if self._since is not None:
             return False
         value = self._read()
-        if value == self._told and now < self._again_at:
+        if value == self._told and now < self._again_at and not self._once_more:
             return self._again_at == inf
         if self._say(value):
             self._told, self._since = value, now
+            self._once_more = False
         return False
+
+    def say_again(self) -> None:
+        """Say it once more though the broker knows it: somebody has come who does not."""
+        self._once_more = True
 
     def answered(self, now: float, *, allowed: bool) -> None:
         """The broker has taken what was on its way, or refused it."""
         if self._since is not None:
             self._since = None
             self._again_at = inf if allowed else now + REFUSED_AGAIN_S
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the broker has taken it, as it was when it was last told."""
+        return self._told is not None and self._since is None and self._again_at == inf
 
     def unanswered_s(self, now: float) -> float:
         """For how long an answer has been missing; 0 where none is."""

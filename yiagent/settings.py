@@ -6,18 +6,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from yiagent.model import Audio, Channel, Level, Transport
+from yiagent.model import Audio, Channel, DiscoveryFormat, Level, Transport
 from yiagent.redact import Secret
+from yiagent.topics import BIRTH
 from yiagent.urls import Url, parse_server
 
 # The page's user name; there is one user.
 PAGE_USER: Final = "yiagent"
+# What Home Assistant shows as maker and model of a camera whose owner has not said.
+MANUFACTURER: Final = "yiagent"
+MODEL: Final = "RTSP camera"
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceConfig:
+    """`mac`: as `aa:bb:cc:dd:ee:ff`; "" for none at all, None to find it."""
+
     id: str
     name: str
+    manufacturer: str = MANUFACTURER
+    model: str = MODEL
+    mac: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +70,13 @@ class TlsConfig:
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryConfig:
+    """How Home Assistant is told of the camera. `latest`: the newest version of yiagent, as far as its owner says."""
+
     enabled: bool
     prefix: str
+    format: DiscoveryFormat = DiscoveryFormat.DEVICE
+    status_topic: str = BIRTH
+    latest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ CHANNEL_SET: Final = "channel/set"
 RESTART_SET: Final = "restart/set"
 SNAPSHOT_SET: Final = "snapshot/set"
 _REQUEST: Final = "request"
+# Where Home Assistant says that it is there; its own default, whatever its discovery prefix.
+BIRTH: Final = "homeassistant/status"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,23 @@ class Topics:
         return f"{self.root}/{_REQUEST}"
 
     @property
+    def latest(self) -> str:
+        """Where the owner keeps the newest version of yiagent, for all devices below the prefix."""
+        return f"{self.root.rpartition('/')[0]}/latest"
+
+    @property
+    def retained(self) -> tuple[str, ...]:
+        """All that a broker keeps of this device."""
+        return self.availability, self.info, self.state, self.snapshot
+
+    @property
     def any_command(self) -> str:
         """Every `…/set`, also those that do not exist: a mistyped command is answered, not swallowed."""
         return f"{self.root}/+{_SET}"
+
+    def command_topic(self, command: str) -> str:
+        """The whole topic of a command such as `stream/set`."""
+        return f"{self.root}/{command}"
 
     def command(self, topic: str) -> str | None:
         """`stream/set` for this device's topic of that command; None for any other topic."""
@@ -75,3 +91,25 @@ class Topics:
     def is_ours(self, topic: str) -> bool:
         """Whether `topic` lies below this device's root."""
         return topic == self.root or topic.startswith(f"{self.root}/")
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryTopics:
+    """Where one device is announced to Home Assistant; `prefix` is its discovery prefix."""
+
+    prefix: str
+    device: str
+
+    @property
+    def camera(self) -> str:
+        """The camera with all its entities, in one message."""
+        return f"{self.prefix}/device/{self.device}/config"
+
+    @property
+    def machine(self) -> str:
+        """The machine beside the camera that the agent runs on."""
+        return f"{self.prefix}/device/{self.device}/machine/config"
+
+    def entity(self, platform: str, component: str) -> str:
+        """One entity alone, for a Home Assistant before 2024.11."""
+        return f"{self.prefix}/{platform}/{self.device}/{component}/config"
