@@ -81,6 +81,11 @@ class Demo:
 
     def run(self, stack: ExitStack, seconds: float | None) -> None:
         """Go live, say what to try, and show the agent's log until told to end."""
+        _say(self._guide(self.go_live(stack)))
+        self._follow_log(seconds)
+
+    def go_live(self, stack: ExitStack) -> str:
+        """Start everything, and return the address of the agent's page when media arrives at the server."""
         with _step("the camera"):
             stack.enter_context(self.camera)
             _say(f"camera   {self.camera.hd_url}  (H.264 1280x720; 640x360 at /ch0_1.h264)")
@@ -104,8 +109,7 @@ class Demo:
             stream = self._wait_until_live(listener)
         listener.stop()
         _say(f"live     {stream.video_codec} {stream.width}x{stream.height} and {stream.audio_codec} at the server")
-        _say(self._guide(self._page_of(listener)))
-        self._follow_log(seconds)
+        return self._page_of(listener)
 
     def _write_configuration(self) -> None:
         user, _, password = self.login.partition(":")

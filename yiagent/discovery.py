@@ -162,14 +162,20 @@ def _filled(**fields: Any) -> dict[str, Any]:
 
 # --- the entities ---------------------------------------------------------------------------------------------------
 
-# Not JSON, or JSON of another kind: an empty mapping, in which nothing is found, and nothing is complained of.
-_READ = "(value_json if value_json is mapping else {})"
-_REASON = f"({_READ}.get('reason') or {{}})"
+# Not JSON, or JSON of another kind, is an empty mapping, in which nothing is found and nothing is complained of.
+_SET = "{% set said = value_json if value_json is mapping else {} -%}"
+# What an event is called by Home Assistant, and by a line of the log.
+_EVENT = {"event_type": "level", "source": "source", "message": "message"}
+_SET_REASON = _SET + " {% set reason = said.get('reason') or {} -%}"
+
+
+def _template(expression: str, *, before: str = _SET) -> str:
+    return f"{before} {{{{ {expression} }}}}"
 
 
 def _value(name: str) -> str:
     """A template for one field; None where there is none, which Home Assistant shows as unknown."""
-    return f"{{{{ {_READ}.get('{name}') }}}}"
+    return _template(f"said.get('{name}')")
 
 
 def _camera_entities(card: Card, topics: Topics) -> dict[str, Entity]:
@@ -204,25 +210,27 @@ def _camera_entities(card: Card, topics: Topics) -> dict[str, Entity]:
 
     diagnostic: dict[str, Any] = {"entity_category": "diagnostic"}
     config: dict[str, Any] = {"entity_category": "config"}
-    wanted_but_troubled = f"{_READ}.get('stream') == 'ON' and {_READ}.get('reason')"
-    on_air = f"{_READ}.get('phase') == '{Phase.STREAMING}'"
-    last_problem = f"({_REASON}.get('message') or 'none')[:{LONGEST_STATE}]"
-    attributes = (
-        f"{{{{ {{'code': {_REASON}.get('code'), 'message': {_REASON}.get('message'), "
-        f"'attempt': {_READ}.get('attempt'), 'retry_at': {_READ}.get('retry_at')}} | tojson }}}}"
+    attributes = ", ".join(
+        f"'{name}': {where}.get('{name}')"
+        for where, names in (("reason", ("code", "message")), ("said", ("attempt", "retry_at")))
+        for name in names
     )
-    # A cut address would be another one: where it does not fit, none is shown.
-    server = f"({_READ}.get('server') or '')"
-    line = f"{{'event_type': {_READ}.get('level'), 'source': {_READ}.get('source'), 'message': {_READ}.get('message')}}"
+    set_server = _SET + " {% set server = said.get('server') or '' -%}"
+    line = ", ".join(f"'{name}': said.get('{field}')" for name, field in _EVENT.items())
     loud = [Level.WARNING.value, Level.ERROR.value]
 
     add("switch", "Stream", icon="mdi:broadcast", **state(_value("stream")), **command(STREAM_SET))
-    add("binary_sensor", "On air", device_class="running", **state(f"{{{{ 'ON' if {on_air} else 'OFF' }}}}"))
+    add(
+        "binary_sensor",
+        "On air",
+        device_class="running",
+        **state(_template(f"'ON' if said.get('phase') == '{Phase.STREAMING}' else 'OFF'")),
+    )
     add(
         "binary_sensor",
         "Problem",
         device_class="problem",
-        **state(f"{{{{ 'ON' if {wanted_but_troubled} else 'OFF' }}}}"),
+        **state(_template("'ON' if said.get('stream') == 'ON' and said.get('reason') else 'OFF'")),
         **diagnostic,
     )
     add(
@@ -237,9 +245,9 @@ def _camera_entities(card: Card, topics: Topics) -> dict[str, Entity]:
         "sensor",
         "Last problem",
         icon="mdi:message-alert-outline",
-        **state(f"{{{{ {last_problem} }}}}"),
+        **state(_template(f"(reason.get('message') or 'none')[:{LONGEST_STATE}]", before=_SET_REASON)),
         json_attributes_topic=topics.state,
-        json_attributes_template=attributes,
+        json_attributes_template=_template(f"{{{attributes}}} | tojson", before=_SET_REASON),
     )
     add(
         "text",
@@ -247,7 +255,8 @@ def _camera_entities(card: Card, topics: Topics) -> dict[str, Entity]:
         icon="mdi:server-network",
         max=LONGEST_STATE,
         pattern="^(rtmps?://.+)?$",
-        **state(f"{{{{ {server} if {server} | length <= {LONGEST_STATE} else '' }}}}"),
+        # A cut address would be another one: where it does not fit, none is shown.
+        **state(_template(f"server if server | length <= {LONGEST_STATE} else ''", before=set_server)),
         **command(SERVER_SET),
         **config,
     )
@@ -316,7 +325,7 @@ def _camera_entities(card: Card, topics: Topics) -> dict[str, Entity]:
         icon="mdi:text-box-outline",
         event_types=loud,
         state_topic=topics.log,
-        value_template=f"{{{{ {line} | tojson if {_READ}.get('level') in {loud} else '' }}}}",
+        value_template=_template(f"{{{line}}} | tojson if said.get('level') in {loud} else ''"),
         **diagnostic,
     )
     add(
@@ -341,17 +350,12 @@ def _versions(card: Card, topics: Topics) -> dict[str, Any]:
     if card.latest is None:
         latest = "{{ value | trim if value | length < 32 else '' }}"
         return {
-            "value_template": f"{{{{ {_READ}.get('agent') or '' }}}}",
+            "value_template": _template("said.get('agent') or ''"),
             "latest_version_topic": topics.latest,
             "latest_version_template": latest,
         }
-    versions = f"{{'installed_version': {_READ}['agent'], 'latest_version': {_quoted(card.latest)}}}"
-    return {"value_template": f"{{{{ {versions} | tojson if 'agent' in {_READ} else '' }}}}"}
-
-
-def _quoted(text: str) -> str:
-    """The text in a template, whatever it holds."""
-    return json.dumps(text)
+    versions = f"{{'installed_version': said.agent, 'latest_version': {json.dumps(card.latest)}}}"
+    return {"value_template": _template(f"{versions} | tojson if 'agent' in said else ''")}
 
 
 def _machine_entities(card: Card, topics: Topics) -> dict[str, Entity]:
