@@ -42,6 +42,11 @@ browser_packages='
 chromium                    :chromium       opens the page, as its visitors do
 libatomic1                  dpkg            is what Playwright, which drives it, runs with
 '
+homeassistant_packages="$test_packages
+debootstrap                 :debootstrap    makes the Debian that Home Assistant runs in
+debian-archive-keyring      dpkg            its signatures
+util-linux                  :unshare        keeps its mounts from this machine
+"
 check_packages='
 shellcheck                  :shellcheck     reads the shell scripts
 '
@@ -153,12 +158,13 @@ make_venv() {
   stamp_of "$wanted" >.venv/stamp
 }
 
-# prepare demo|test|check
+# prepare demo|test|homeassistant|check
 prepare() {
   local list optional=''
   case $1 in
     demo) list=$(missing_of "$demo_packages") ;;
     test) list=$(missing_of "$test_packages") optional=$browser_packages ;;
+    homeassistant) list=$(missing_of "$homeassistant_packages") optional=$browser_packages ;;
     check) list='' optional=$check_packages ;;
     *) die "prepare: $1?" ;;
   esac

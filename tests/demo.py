@@ -12,11 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import get_args
+from typing import Any, get_args
 
 from tests.peers.broker import Broker, Listener
 from tests.peers.camera import Audio, LiveCamera
@@ -96,7 +96,7 @@ class Demo:
             stack.enter_context(self.broker)
             _say(f"broker   127.0.0.1:{self.broker.port}  (mosquitto; takes anyone on this machine, unlike a real one)")
         with _step("the agent"):
-            self._write_configuration()
+            self.configure()
             listener = stack.enter_context(Listener(self.broker.port, f"yiagent/{DEVICE}/+"))
             stack.enter_context(self.agent)
             self._wait_until_online(listener)
@@ -111,12 +111,13 @@ class Demo:
         _say(f"live     {stream.video_codec} {stream.width}x{stream.height} and {stream.audio_codec} at the server")
         return self._page_of(listener)
 
-    def _write_configuration(self) -> None:
+    def configure(self, changes: Mapping[str, Mapping[str, object]] | None = None) -> None:
+        """Write the agent's configuration, for its next start; `changes` by section."""
         user, _, password = self.login.partition(":")
         source = {"hd": self.camera.hd_url, "sd": self.camera.sd_url}
         if self.login:
             source |= {"username": user, "password": password}
-        sections = {
+        sections: dict[str, Any] = {
             "device": {"id": DEVICE, "name": "Demo camera"},
             "source": source,
             "mqtt": {"host": "127.0.0.1", "port": self.broker.port},
@@ -124,6 +125,8 @@ class Demo:
             "snapshot": {"enabled": True},
             "state_dir": str(self.folder / "state"),
         }
+        for name, section in (changes or {}).items():
+            sections[name] = {**sections.get(name, {}), **section}
         # JSON is YAML, and quotes whatever a password may hold.
         lines = [f"{name}: {json.dumps(section)}\n" for name, section in sections.items()]
         path = self.folder / "yiagent.yaml"

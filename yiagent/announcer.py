@@ -84,26 +84,22 @@ class Announcer:
         """Take back what an earlier configuration or version announced, and keep on disk what stands there now.
 
         Once for each connection. `until_said` returns when the broker has all of `topics`; `resume` wakes who says
-        them, and who is to repeat availability and state.
+        them, and availability and state after them.
         """
         moving = self._moving
+        # Before it stands there: whoever ends in the middle finds all of it at the next start.
+        await self._note(self._announced({**self._record.topics, **self._parts()}, self._record.root))
         if moving:
             await self._let_go(say)
+        left = await self._remove(moving, say)
+        if moving:
             self._held = False
             resume()
         await until_said()
-        if moving:
-            await asyncio.sleep(MIGRATION_S)
-            resume()
-        left: dict[str, Parts] = {}
-        for topic, parts in self._stale.items():
-            if not await say(topic, "", retain=True):
-                left[topic] = parts
-                self._journal.warning(
-                    f"What stands at {topic} is of the past, but the MQTT broker did not let this user remove it. "
-                    f"As one who may: mosquitto_pub -r -n -t '{topic}'"
-                )
-        await self._keep(left)
+        left |= await self._remove([topic for topic in self._stale if topic not in moving], say)
+        self._stale, self._moving = left, []
+        topics = {**left, **self._parts()}
+        await self._note(self._announced(topics, self._topics.root if topics else None))
 
     # --- what is, and what was ---
 
@@ -173,7 +169,11 @@ class Announcer:
         return stale, moving, dropped if self._places.camera in now else {}
 
     async def _let_go(self, say: Say) -> None:
-        """Have Home Assistant unload what it has by the other form's topics, without forgetting it."""
+        """Have Home Assistant unload what it has by the other form's topics, without forgetting it.
+
+        Its own description would have the new form announced before the old one is cleared. But with one id in both
+        forms, as migration needs, it takes the clearing of a device's message for that of the new ones, and complains.
+        """
         card = self._card(self._info())
         parts = parts_of(self._announcements().values())
         for topic in self._moving:
@@ -184,16 +184,32 @@ class Announcer:
             await say(topic, MIGRATE, retain=False)
         await asyncio.sleep(MIGRATION_S)
 
-    async def _keep(self, left: dict[str, Parts]) -> None:
-        topics = {topic: one.parts for topic, one in self._announcements().items()}
-        record = Announced(
-            root=self._topics.root if topics or left else None,
-            topics={**left, **topics},
+    async def _remove(self, topics: list[str], say: Say) -> dict[str, Parts]:
+        """Remove what stands there; what the broker would not remove."""
+        left: dict[str, Parts] = {}
+        for topic in topics:
+            if not await say(topic, "", retain=True):
+                left[topic] = self._stale[topic]
+                self._journal.warning(
+                    f"What stands at {topic} is of the past, but the MQTT broker did not let this user remove it. "
+                    f"As one who may: mosquitto_pub -r -n -t '{topic}'"
+                )
+        return left
+
+    def _parts(self) -> dict[str, Parts]:
+        return {topic: one.parts for topic, one in self._announcements().items()}
+
+    def _announced(self, topics: dict[str, Parts], root: str | None) -> Announced:
+        return Announced(
+            root=root or (self._topics.root if topics else None),
+            topics=topics,
             dropped=self._dropped,
             macs=tuple(self._macs),
             has_mac=self._has_mac,
         )
-        self._stale, self._moving = left, []
+
+    async def _note(self, record: Announced) -> None:
+        """Keep it on disk; where that fails, the agent goes on, and what it leaves behind one day stays there."""
         if record == self._record:
             return
         try:

@@ -166,7 +166,7 @@ def _filled(**fields: Any) -> dict[str, Any]:
 _SET = "{% set said = value_json if value_json is mapping else {} -%}"
 # What an event is called by Home Assistant, and by a line of the log.
 _EVENT = {"event_type": "level", "source": "source", "message": "message"}
-_SET_REASON = _SET + " {% set reason = said.get('reason') or {} -%}"
+_SET_REASON = _SET + " {% set reason = said.get('reason') if said.get('reason') is mapping else {} -%}"
 
 
 def _template(expression: str, *, before: str = _SET) -> str:
@@ -215,7 +215,7 @@ def _camera_entities(card: Card, topics: Topics) -> dict[str, Entity]:
         for where, names in (("reason", ("code", "message")), ("said", ("attempt", "retry_at")))
         for name in names
     )
-    set_server = _SET + " {% set server = said.get('server') or '' -%}"
+    set_server = _SET + " {% set server = (said.get('server') or '') | string -%}"
     line = ", ".join(f"'{name}': said.get('{field}')" for name, field in _EVENT.items())
     loud = [Level.WARNING.value, Level.ERROR.value]
 
@@ -245,7 +245,12 @@ def _camera_entities(card: Card, topics: Topics) -> dict[str, Entity]:
         "sensor",
         "Last problem",
         icon="mdi:message-alert-outline",
-        **state(_template(f"(reason.get('message') or 'none')[:{LONGEST_STATE}]", before=_SET_REASON)),
+        **state(
+            _template(
+                f"(reason.get('message') or 'none') | string | truncate({LONGEST_STATE}, true, '…', 0)",
+                before=_SET_REASON,
+            )
+        ),
         json_attributes_topic=topics.state,
         json_attributes_template=_template(f"{{{attributes}}} | tojson", before=_SET_REASON),
     )
@@ -256,7 +261,11 @@ def _camera_entities(card: Card, topics: Topics) -> dict[str, Entity]:
         max=LONGEST_STATE,
         pattern="^(rtmps?://.+)?$",
         # A cut address would be another one: where it does not fit, none is shown.
-        **state(_template(f"server if server | length <= {LONGEST_STATE} else ''", before=set_server)),
+        **state(
+            _template(
+                f"server if server.startswith('rtmp') and server | length <= {LONGEST_STATE} else ''", before=set_server
+            )
+        ),
         **command(SERVER_SET),
         **config,
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,13 @@ class HomeAssistant(Peer):
         found = self.call({"type": "config/device_registry/list"})
         return [device for device in found if entries & set(device["config_entries"])]
 
+    def recorded(self) -> set[str]:
+        """Every state and attribute that its database keeps."""
+        with closing(sqlite3.connect(f"file:{self.config}/home-assistant_v2.db?mode=ro", uri=True)) as database:
+            states = database.execute("SELECT state FROM states").fetchall()
+            attributes = database.execute("SELECT shared_attrs FROM state_attributes").fetchall()
+        return {str(value) for (value,) in (*states, *attributes)}
+
     def wait_for(self, condition: Callable[[dict[str, Json]], object], timeout_s: float, what: str) -> float:
         """Return when its states meet the condition: after how many seconds."""
         began = time.monotonic()
@@ -191,8 +199,8 @@ class HomeAssistant(Peer):
                 if condition(states):
                     return time.monotonic() - began
             time.sleep(0.1)
-        seen = "\n".join(f"  {name}: {state['state']}" for name, state in sorted(states.items()))
-        raise PeerError(f"waited {timeout_s:g} s in vain for {what}; its states:\n{seen}")
+        ours = [f"{name}={state['state']}" for name, state in sorted(states.items()) if name in self.entities()]
+        raise PeerError(f"waited {timeout_s:g} s in vain for {what}; its states: {', '.join(ours)}")
 
     def wait_until_up(self) -> None:
         """Return when it has started all of its parts."""
