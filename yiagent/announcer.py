@@ -132,8 +132,7 @@ class Announcer:
         device, source = self._config.device, self._config.source
         hosts = [url.host for url in (source.hd, source.sd) if url is not None]
         if not all(map(is_this_machine, hosts)):
-            name = socket.gethostname()
-            self._machine = Machine(f"yiagent_machine_{machine_id()}", name, next(iter(self._macs), None))
+            self._machine = Machine(f"yiagent_machine_{machine_id()}", socket.gethostname())
         elif device.mac is None and self._has_mac is not False:
             # Two devices with one address would be one device to Home Assistant: of two agents on a machine whose
             # cameras are streams of that machine, the first has it, and has it for good.

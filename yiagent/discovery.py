@@ -45,11 +45,14 @@ Parts = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The machine that the agent runs on, where that is not the camera itself. `id`: stable and unlike any other's."""
+    """The machine that the agent runs on, where that is not the camera itself. `id`: stable and unlike any other's.
+
+    Its hardware address is not told: a camera whose stream comes from this very machine may have been announced with
+    it, and to Home Assistant two devices with one address are one.
+    """
 
     id: str
     name: str
-    mac: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,6 @@ def _camera(card: Card) -> dict[str, Any]:
 def _machine(machine: Machine) -> dict[str, Any]:
     return _filled(
         identifiers=[machine.id],
-        connections=[["mac", machine.mac]] if machine.mac else None,
         name=machine.name,
         manufacturer=_ORIGIN,
         model="Machine beside a camera",

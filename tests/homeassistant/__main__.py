@@ -8,10 +8,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.homeassistant.checks import CHECKS
+from tests.homeassistant import checks, owner
+from tests.homeassistant.checking import CHECKS
 from tests.homeassistant.root import Root
 from tests.homeassistant.stand import Stand, standing
 from tests.peers.process import PeerError
+
+# What brings the checks, in this order.
+PARTS = (checks, owner)
 
 
 def main() -> int:

@@ -7,12 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.demo import DEVICE, KEY
+from tests.homeassistant.checking import check, expect
 from tests.homeassistant.hass import Json
 from tests.homeassistant.stand import BACK_S, PATIENCE_S, Stand
 from tests.peers.process import PeerError
-
-Check = Callable[[Stand], None]
-CHECKS: list[Check] = []
 
 MEASUREMENT = {"state_class": "measurement"}
 RATE = {**MEASUREMENT, "device_class": "data_rate", "unit_of_measurement": "kbit/s"}
@@ -53,18 +51,6 @@ ENTITIES: dict[str, tuple[str | None, dict[str, Any]]] = {
     "update.agent": ("diagnostic", {"device_class": "firmware", "title": "yiagent"}),
 }
 PICTURES = {"button.snapshot", "camera.snapshot"}
-
-
-def check(function: Check) -> Check:
-    """One more."""
-    CHECKS.append(function)
-    return function
-
-
-def expect(condition: object, what: str) -> None:
-    """Raise `PeerError` where it does not hold."""
-    if not condition:
-        raise PeerError(what)
 
 
 # --- it is simply there ---
