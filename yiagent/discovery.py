@@ -164,7 +164,7 @@ def _filled(**fields: Any) -> dict[str, Any]:
 
 # Not JSON, or JSON of another kind: an empty mapping, in which nothing is found, and nothing is complained of.
 _READ = "(value_json if value_json is mapping else {})"
-_REASON = f"({_READ}.get('reason') or {{}})"
+_REASON = f"({_READ}.get('reason') if {_READ}.get('reason') is mapping else {{}})"
 
 
 def _value(name: str) -> str:
@@ -206,13 +206,13 @@ def _camera_entities(card: Card, topics: Topics) -> dict[str, Entity]:
     config: dict[str, Any] = {"entity_category": "config"}
     wanted_but_troubled = f"{_READ}.get('stream') == 'ON' and {_READ}.get('reason')"
     on_air = f"{_READ}.get('phase') == '{Phase.STREAMING}'"
-    last_problem = f"({_REASON}.get('message') or 'none')[:{LONGEST_STATE}]"
+    last_problem = f"(({_REASON}.get('message') or 'none') | string)[:{LONGEST_STATE}]"
     attributes = (
         f"{{{{ {{'code': {_REASON}.get('code'), 'message': {_REASON}.get('message'), "
         f"'attempt': {_READ}.get('attempt'), 'retry_at': {_READ}.get('retry_at')}} | tojson }}}}"
     )
     # A cut address would be another one: where it does not fit, none is shown.
-    server = f"({_READ}.get('server') or '')"
+    server = f"(({_READ}.get('server') or '') | string)"
     line = f"{{'event_type': {_READ}.get('level'), 'source': {_READ}.get('source'), 'message': {_READ}.get('message')}}"
     loud = [Level.WARNING.value, Level.ERROR.value]
 
