@@ -163,8 +163,8 @@ class Announcer:
         if record.root is not None and record.root != self._topics.root:
             stale |= {topic: {} for topic in Topics(record.root).retained}
         else:
-            ours = f"{self._places.prefix}/"
-            moving = [topic for topic in stale if topic.startswith(ours) and stale[topic].keys() & parts.keys()]
+            # What a broker did not let go of may be a device's that had another name: that one does not move.
+            moving = [topic for topic in stale if self._places.is_ours(topic) and stale[topic].keys() & parts.keys()]
         before = {**record.dropped, **record.topics.get(self._places.camera, {})}
         dropped = {component: platform for component, platform in before.items() if component not in parts}
         if now and "camera_snapshot" in record.parts and "camera_snapshot" not in parts:
