@@ -14,7 +14,7 @@ from jinja2 import TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 # Longer names are cut on a dashboard's card.
-LONGEST_NAME = 20
+LONGEST_NAME = 24
 LONGEST_STATE = 255
 SHORTEST_EXPIRY_S = 30
 DEVICE = "device"
