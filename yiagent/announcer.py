@@ -86,6 +86,8 @@ class Announcer:
         Once for each connection. `until_said` returns when the broker has all of `topics`; `resume` wakes who says
         them, and who is to repeat availability and state.
         """
+        # Beforehand: where the power fails, or the broker refuses one of them, the others stand there all the same.
+        await self._note(self._record.root or self._topics.root, {**self._stale, **self._parts_now()})
         moving = self._moving
         if moving:
             await self._let_go(say)
@@ -185,15 +187,21 @@ class Announcer:
         await asyncio.sleep(MIGRATION_S)
 
     async def _keep(self, left: dict[str, Parts]) -> None:
-        topics = {topic: one.parts for topic, one in self._announcements().items()}
+        self._stale, self._moving = left, []
+        topics = {**left, **self._parts_now()}
+        await self._note(self._topics.root if topics else None, topics)
+
+    def _parts_now(self) -> dict[str, Parts]:
+        return {topic: one.parts for topic, one in self._announcements().items()}
+
+    async def _note(self, root: str | None, topics: dict[str, Parts]) -> None:
         record = Announced(
-            root=self._topics.root if topics or left else None,
-            topics={**left, **topics},
+            root=root,
+            topics=topics,
             dropped=self._dropped,
             macs=tuple(self._macs),
             has_mac=self._has_mac,
         )
-        self._stale, self._moving = left, []
         if record == self._record:
             return
         try:
