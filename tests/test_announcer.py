@@ -300,7 +300,7 @@ def test_births_that_come_together_are_answered_once(
     """Five at once are one; the next one is answered again."""
 
     async def run() -> None:
-        monkeypatch.setattr("yiagent.mqtt.BIRTH_WAIT_S", (0.5, 0.5))
+        monkeypatch.setattr("yiagent.mqtt.BIRTH_WAIT_S", (1.0, 1.0))
         with Listener(broker.port) as listener:
             async with Life(tmp_path, broker.port) as life:
                 await life.settled()

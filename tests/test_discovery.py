@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 import yaml
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from jinja2 import StrictUndefined, Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -335,6 +335,7 @@ def test_whatever_is_configured_is_taken(tree: dict[str, Any], machine: Machine 
 
 @settings(max_examples=100)
 @given(_LINE)
+@example('it\'s "0.2" \\ }} {{ value }} {% raw %} {# x #} \U0001f3a5')
 def test_any_latest_version_arrives_as_it_was_typed(latest: str) -> None:
     """Whatever stands there is text in a template, and nothing of it is a template."""
     entity = _components(replace(CARD, latest=latest))["update_agent"]
