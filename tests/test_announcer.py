@@ -297,16 +297,19 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_births_that_come_together_are_answered_once(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Five at once are one; the next one is answered again."""
+    """Five at once are one, at the time of the first; those that come after that are answered again."""
 
     async def run() -> None:
-        monkeypatch.setattr("yiagent.mqtt.BIRTH_WAIT_S", (1.0, 1.0))
         with Listener(broker.port) as listener:
             async with Life(tmp_path, broker.port) as life:
                 await life.settled()
                 await life.heed(listener)
                 for count in (2, 3):
-                    for _ in range(5):
+                    monkeypatch.setattr("yiagent.mqtt.BIRTH_WAIT_S", (1.0, 1.0))
+                    listener.publish(STATUS, "online")
+                    await life.heed(listener)
+                    monkeypatch.setattr("yiagent.mqtt.BIRTH_WAIT_S", (3600.0, 3600.0))
+                    for _ in range(4):
                         listener.publish(STATUS, "online")
                     await life.heed(listener)
                     await _until(lambda count=count: len(listener.on(CAM)) >= count, "a greeting")  # type: ignore[misc]
@@ -404,6 +407,31 @@ def test_a_changed_prefix_moves_the_announcement(broker: Broker, tmp_path: Path)
             assert _retained(broker.port).keys() == {"ha/x/device/cam/config", *_device_topics("cam")}
             assert life.file.load().topics.keys() == {"ha/x/device/cam/config"}
         assert not [topic for topic, retain, _ in _published(broker) if not retain]
+
+    asyncio.run(run())
+
+
+def test_the_old_one_stays_until_the_new_one_stands(tmp_path: Path) -> None:
+    """The access list knows the old prefix alone: Home Assistant keeps what it has until that is mended."""
+    allowed = "user cam\ntopic readwrite yiagent/#\ntopic readwrite homeassistant/#\ntopic readwrite end/#\n"
+    login = {"username": "cam", "password": "cam"}
+
+    async def run() -> None:
+        with Broker(tmp_path / "broker", users={"cam": "cam"}, acl_text=allowed) as broker:
+            folder = tmp_path / "state"
+            async with Life(folder, broker.port, user="cam") as life:
+                await life.settled()
+            async with Life(folder, broker.port, user="cam", prefix="ha") as life:
+                await _until(lambda: bool(life.messages("publish to ha/device/cam/config")), "the refusal")
+                with Listener(broker.port, "yiagent/#", username="cam", password="cam") as listener:
+                    await life.heed(listener)
+                assert CAM in _retained(broker.port, **login)
+                assert life.announcer.tidied == 0
+                broker._acl_text = f"{allowed}topic readwrite ha/#\n"
+                broker.reload()
+            async with Life(folder, broker.port, user="cam", prefix="ha") as life:
+                await life.settled()
+                assert _retained(broker.port, **login).keys() == {"ha/device/cam/config", *_device_topics("cam")}
 
     asyncio.run(run())
 
