@@ -84,6 +84,57 @@ def test_what_was_refused_is_said_again_now_and_then() -> None:
     assert talk.said == ["a", "a", "b"]
 
 
+def test_what_is_known_is_said_once_more_on_request() -> None:
+    """Somebody has come who does not know it: once, by its latest, and not beside what is on its way already."""
+    talk = Talk()
+    talk.notice.tell(0.0)
+    talk.notice.answered(0.0, allowed=True)
+    assert talk.notice.tell(0.0)
+    talk.notice.say_again()
+    talk.notice.say_again()
+    assert not talk.notice.tell(1.0)
+    talk.notice.say_again()
+    assert not talk.notice.tell(1.0)
+    assert talk.said == ["a", "a"]
+    talk.value = "b"
+    talk.notice.answered(2.0, allowed=True)
+    assert not talk.notice.tell(2.0)
+    talk.notice.answered(3.0, allowed=True)
+    assert talk.notice.tell(3.0)
+    assert talk.said == ["a", "a", "b"]
+
+
+def test_saying_again_waits_until_it_can_be_said() -> None:
+    """What could not be handed on is still owed."""
+    talk = Talk()
+    talk.notice.tell(0.0)
+    talk.notice.answered(0.0, allowed=True)
+    talk.takes = False
+    talk.notice.say_again()
+    assert not talk.notice.tell(1.0)
+    talk.takes = True
+    assert not talk.notice.tell(2.0)
+    assert talk.said == ["a", "a"]
+
+
+def test_known_is_what_the_broker_has_taken() -> None:
+    """Not what was never said, is on its way, or was refused."""
+    talk = Talk()
+    assert not talk.notice.is_known
+    talk.notice.tell(0.0)
+    assert not talk.notice.is_known
+    talk.notice.answered(0.0, allowed=False)
+    assert not talk.notice.is_known
+    talk.notice.tell(REFUSED_AGAIN_S)
+    talk.notice.answered(REFUSED_AGAIN_S, allowed=True)
+    assert talk.notice.is_known
+    talk.notice.say_again()
+    talk.notice.tell(REFUSED_AGAIN_S)
+    assert not talk.notice.is_known
+    talk.notice.answered(REFUSED_AGAIN_S, allowed=True)
+    assert talk.notice.is_known
+
+
 def test_a_missing_answer_is_seen() -> None:
     """Counted from when it was said; an answer that nobody asked for changes nothing."""
     talk = Talk()

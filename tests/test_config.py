@@ -17,7 +17,7 @@ from yiagent.config import (
     load_config,
     parse_config,
 )
-from yiagent.model import Audio, Channel, Level, Transport
+from yiagent.model import Audio, Channel, DiscoveryFormat, Level, Transport
 from yiagent.redact import Secret
 from yiagent.settings import Config
 from yiagent.urls import parse_source
@@ -64,6 +64,7 @@ def test_the_least_there_must_be() -> None:
     """The camera's address is enough; everything else has the default that design.md gives."""
     config = _parse(CAMERA)
     assert config.device.id == config.device.name == "front-door"
+    assert (config.device.manufacturer, config.device.model, config.device.mac) == ("yiagent", "RTSP camera", None)
     assert config.source.hd is None
     assert config.source.sd == parse_source("rtsp://camera.example/ch0_1.h264")
     assert (config.source.transport, config.source.username, config.source.password) == (Transport.TCP, None, None)
@@ -75,6 +76,8 @@ def test_the_least_there_must_be() -> None:
     assert (config.mqtt.username, config.mqtt.password, config.mqtt.keepalive_s) == (None, None, 30)
     assert config.mqtt.discovery.enabled
     assert config.mqtt.discovery.prefix == "homeassistant"
+    assert config.mqtt.discovery.format is DiscoveryFormat.DEVICE
+    assert (config.mqtt.discovery.status_topic, config.mqtt.discovery.latest) == ("homeassistant/status", None)
     assert config.web.enabled
     assert (config.web.host, config.web.port, config.web.password, config.web.tls) == ("0.0.0.0", 8080, None, None)
     assert (config.telemetry.interval_s, config.telemetry.interface) == (5, None)
@@ -87,6 +90,12 @@ GOOD: list[tuple[str, Any, str, Any]] = [
     ("device.id", "Garage_2-x", "device.id", "Garage_2-x"),
     ("device.id", "d" * 64, "device.id", "d" * 64),
     ("device.name", "Vordertür 1", "device.name", "Vordertür 1"),
+    ("device.manufacturer", "Kami & Söhne", "device.manufacturer", "Kami & Söhne"),
+    ("device.model", "YI Home 47US", "device.model", "YI Home 47US"),
+    ("device.mac", "auto", "device.mac", None),
+    ("device.mac", "none", "device.mac", ""),
+    ("device.mac", "0c:8c:24:00:00:01", "device.mac", "0c:8c:24:00:00:01"),
+    ("device.mac", "0C-8C-24-AB-CD-EF", "device.mac", "0c:8c:24:ab:cd:ef"),
     ("source.hd", "rtsps://[::1]:322/a?b=c", "source.hd", parse_source("rtsps://[::1]:322/a?b=c")),
     ("source.transport", "udp", "source.transport", Transport.UDP),
     ("source.username", "cam", "source.username", "cam"),
@@ -109,6 +118,9 @@ GOOD: list[tuple[str, Any, str, Any]] = [
     ("mqtt.keepalive_s", 60, "mqtt.keepalive_s", 60),
     ("mqtt.discovery.enabled", False, "mqtt.discovery.enabled", False),
     ("mqtt.discovery.prefix", "ha", "mqtt.discovery.prefix", "ha"),
+    *[("mqtt.discovery.format", str(form), "mqtt.discovery.format", form) for form in DiscoveryFormat],
+    ("mqtt.discovery.status_topic", "ha/status", "mqtt.discovery.status_topic", "ha/status"),
+    ("mqtt.discovery.latest", "0.2.0", "mqtt.discovery.latest", "0.2.0"),
     ("web.enabled", False, "web.enabled", False),
     ("web.host", "127.0.0.1", "web.host", "127.0.0.1"),
     ("web.port", 80, "web.port", 80),
@@ -133,6 +145,12 @@ def test_values_that_are_taken(path: str, value: Any, attribute: str, expected: 
 BAD: dict[str, tuple[list[Any], str]] = {
     "device.id": (["", "a b", "a/b", "ä", "d" * 65, "a+b", "#"], "A-Z a-z 0-9"),
     "device.name": (["", "a\nb", "\0"], "text|line"),
+    "device.manufacturer": (["", "a\nb", "\0"], "text|line"),
+    "device.model": (["", "a\nb", "\0"], "text|line"),
+    "device.mac": (
+        ["", "Auto", "1c:8c:24:00:00", "1c:8c:24:00:00:01:02", "0c8c24000001", "0g:8c:24:00:00:01", "0c:8c:24:00:00:1"],
+        "auto, none",
+    ),
     "source.hd": (
         ["", "camera", "http://h/a", "file:///etc/passwd", "rtmp://h/a", "-i", "rtsp://", "rtsp://h:0/a"],
         "",
@@ -158,10 +176,13 @@ BAD: dict[str, tuple[list[Any], str]] = {
     "mqtt.tls.ca_file": (["", "/nonexistent/ca.pem", "n" * 300], "text|not there|read"),
     "mqtt.tls.cert_file": (["", "/nonexistent/cert.pem"], "text|not there|read"),
     "mqtt.tls.key_file": (["", "/nonexistent/key.pem"], "text|not there|read"),
-    "mqtt.prefix": (["", "a/#", "+", "/a", "a/", "$SYS", "a\0", "p" * 129], ""),
+    "mqtt.prefix": (["", "a/#", "+", "/a", "a/", "$SYS", "a\0", "a\x80", "a\ufdd0", "a\U0001ffff", "p" * 129], ""),
     "mqtt.keepalive_s": (["", 0, 65536, 1.5, "often"], "whole number"),
     "mqtt.discovery.enabled": (["", "maybe"], "true or false"),
-    "mqtt.discovery.prefix": (["", "a/#", "/a", "a/"], ""),
+    "mqtt.discovery.prefix": (["", "a/#", "/a", "a/", "a\x9f", "a\ufdef"], ""),
+    "mqtt.discovery.format": (["", "Device", "entities"], "device, entity"),
+    "mqtt.discovery.status_topic": (["", "a/#", "+/status", "/a", "a/", "$SYS/x", "a\x85"], ""),
+    "mqtt.discovery.latest": (["", "a\nb", "\0"], "text|line"),
     "web.enabled": (["", "maybe"], "true or false"),
     "web.host": ([""], "text"),
     "web.port": (["", 0, 65536, "http"], "whole number from 1 to 65535"),

@@ -47,6 +47,7 @@ def test_it_shows_the_defaults() -> None:
     empty = {path for path, value in values.items() if value is None}
     without_default = {"device.id", "device.name", "source.username", "mqtt.host", "mqtt.username", "mqtt.tls.ca_file"}
     without_default |= {path for path in values if path.endswith((".password", ".password_file", "cert_file"))}
+    without_default |= {"mqtt.discovery.latest"}
     without_default |= {path for path in values if path.startswith("destination.") or path.endswith("tls.key_file")}
     assert empty == without_default
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from yiagent.topics import OFFLINE, ONLINE, Topics
+from yiagent.topics import OFFLINE, ONLINE, DiscoveryTopics, Topics
 
 TOPICS = Topics.of("home/cameras", "front-door")
 ROOTS = st.from_regex(r"[A-Za-z0-9_-]{1,8}(/[A-Za-z0-9_-]{1,8})?", fullmatch=True)
@@ -76,3 +76,20 @@ def test_another_devices_topics_are_not_ours(prefix: str, device: str, other: st
     for topic in (theirs.root, theirs.state, f"{theirs.root}/stream/set", f"{prefix}/{device}x/stream/set"):
         assert not ours.is_ours(topic)
         assert ours.command(topic) is None
+
+
+@given(ROOTS, DEVICES, DEVICES)
+def test_where_a_device_is_announced_is_its_own(prefix: str, device: str, other: str) -> None:
+    """In either form, and in no other device's place, also where one is called like a component or like a platform."""
+    assume(device != other)
+    ours, theirs = DiscoveryTopics(prefix, device), DiscoveryTopics(prefix, other)
+    for places, own in ((ours, True), (theirs, False)):
+        for topic in (
+            places.camera,
+            places.machine,
+            places.entity("sensor", "sensor_x"),
+            places.entity(device, device),
+        ):
+            assert ours.is_ours(topic) is own
+    assert not ours.is_ours(DiscoveryTopics(f"{prefix}x", device).camera)
+    assert not ours.is_ours(f"{prefix}/{device}")

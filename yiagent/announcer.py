@@ -87,8 +87,8 @@ class Announcer:
         them, and availability and state after them.
         """
         moving = self._moving
-        # Before it stands there: whoever ends in the middle finds all of it at the next start.
-        await self._note(self._announced({**self._record.topics, **self._parts()}, self._record.root))
+        # Beforehand: where the power fails, or the broker refuses one of them, the others stand there all the same.
+        await self._note(self._announced({**self._stale, **self._parts()}, self._record.root))
         if moving:
             await self._let_go(say)
         left = await self._remove(moving, say)
@@ -96,7 +96,8 @@ class Announcer:
             self._held = False
             resume()
         await until_said()
-        left |= await self._remove([topic for topic in self._stale if topic not in moving], say)
+        # The other way round than they were said: the machine last, which the camera names.
+        left |= await self._remove([topic for topic in reversed(self._stale) if topic not in moving], say)
         self._stale, self._moving = left, []
         topics = {**left, **self._parts()}
         await self._note(self._announced(topics, self._topics.root if topics else None))
@@ -158,8 +159,8 @@ class Announcer:
         if record.root is not None and record.root != self._topics.root:
             stale |= {topic: {} for topic in Topics(record.root).retained}
         else:
-            ours = f"{self._places.prefix}/"
-            moving = [topic for topic in stale if topic.startswith(ours) and stale[topic].keys() & parts.keys()]
+            # What a broker did not let go of may be a device's that had another name: that one does not move.
+            moving = [topic for topic in stale if self._places.is_ours(topic) and stale[topic].keys() & parts.keys()]
         before = {**record.dropped, **record.topics.get(self._places.camera, {})}
         dropped = {component: platform for component, platform in before.items() if component not in parts}
         if now and "camera_snapshot" in record.parts and "camera_snapshot" not in parts:

@@ -185,7 +185,8 @@ def _mqtt_host(value: Any) -> str:
 
 
 def _prefix(value: Any) -> str:
-    text = _matching(_PREFIX, "a topic without +, #, or a leading / or $")(value)
+    # Brokers and Home Assistant take no control characters, and no non-characters either.
+    text = _text(_matching(_PREFIX, "a topic without +, #, or a leading / or $")(value))
     if text.endswith("/"):
         raise vol.Invalid("must not end with /")
     return text

@@ -249,7 +249,7 @@ def _camera_entities(card: Card, topics: Topics) -> dict[str, Entity]:
         icon="mdi:message-alert-outline",
         **state(
             _template(
-                f"(reason.get('message') or 'none') | string | truncate({LONGEST_STATE}, true, '…', 0)",
+                f"((reason.get('message') or 'none') | string)[:{LONGEST_STATE}]",
                 before=_SET_REASON,
             )
         ),

@@ -113,3 +113,8 @@ class DiscoveryTopics:
     def entity(self, platform: str, component: str) -> str:
         """One entity alone, for a Home Assistant before 2024.11."""
         return f"{self.prefix}/{platform}/{self.device}/{component}/config"
+
+    def is_ours(self, topic: str) -> bool:
+        """Whether this device is announced at `topic`, in whichever form."""
+        place = topic.removeprefix(f"{self.prefix}/")
+        return place != topic and place.split("/")[1:2] == [self.device]
