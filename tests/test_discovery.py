@@ -186,6 +186,12 @@ def test_what_is_not_known_is_left_out() -> None:
     assert device.keys() == {"identifiers", "name", "manufacturer", "model", "sw_version"}
 
 
+@pytest.mark.parametrize("page", ["http://my host:8080/", "http://höst/", "ftp://192.0.2.1/", "http://"])
+def test_a_page_that_is_none_does_not_cost_the_device(page: str) -> None:
+    """A host that somebody mistyped in web.host: without the link, and with all the rest."""
+    assert "configuration_url" not in _document(replace(CARD, page=page))["device"]
+
+
 def test_a_machine_beside_the_camera_is_a_device_of_its_own() -> None:
     """It comes first, for the camera names it; it tells whether this camera's agent is connected."""
     assert list(_made(BESIDE)) == [MACHINE, CAMERA]

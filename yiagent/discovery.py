@@ -36,6 +36,7 @@ LONGEST_STATE: Final = 255
 EXPIRES_AFTER_SAMPLES: Final = 4
 SHORTEST_EXPIRY_S: Final = 30
 _ORIGIN: Final = "yiagent"
+_URL: Final = re.compile(r"https?://[!-~]+")
 
 # One entity as Home Assistant takes it, without its platform.
 Entity = dict[str, Any]
@@ -144,7 +145,8 @@ def _camera(card: Card) -> dict[str, Any]:
         manufacturer=card.manufacturer,
         model=card.model,
         sw_version=card.version,
-        configuration_url=card.page,
+        # A host that is none would cost the whole device.
+        configuration_url=card.page if card.page is not None and _URL.fullmatch(card.page) else None,
         via_device=card.machine.id if card.machine is not None else None,
     )
 
@@ -309,7 +311,7 @@ def _camera_entities(card: Card, topics: Topics) -> dict[str, Entity]:
         icon="mdi:timer-outline",
         device_class="duration",
         unit_of_measurement="s",
-        **sample("streaming_s"),
+        **sample("streaming_s", 0),
         **diagnostic,
     )
     add("sensor", "CPU", icon="mdi:cpu-32-bit", unit_of_measurement="%", **sample("cpu_percent", 0), **diagnostic)
