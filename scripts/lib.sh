@@ -42,6 +42,21 @@ browser_packages='
 chromium                    :chromium       opens the page, as its visitors do
 libatomic1                  dpkg            is what Playwright, which drives it, runs with
 '
+emulator_packages='
+qemu-system-arm             :qemu-system-arm         is the machine that stands in for a camera
+gcc-arm-linux-gnueabi       :arm-linux-gnueabi-gcc   compiles its kernel
+libc6-dev-armel-cross       dpkg                     and the programs that stand in for the camera’s own
+make                        :make                    builds the kernel
+gcc                         :gcc                     compiles what the kernel is built with
+libc6-dev                   dpkg                     likewise
+flex                        :flex                    likewise
+bison                       :bison                   likewise
+bc                          :bc                      likewise
+xz-utils                    :xz                      unpacks the kernel’s source
+e2fsprogs                   :debugfs                 makes its root file system
+dosfstools                  :mkfs.fat                makes SD cards
+mtools                      :mcopy                   puts files on them, and takes them off
+'
 check_packages='
 shellcheck                  :shellcheck     reads the shell scripts
 '
