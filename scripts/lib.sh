@@ -45,14 +45,14 @@ libatomic1                  dpkg            is what Playwright, which drives it,
 emulator_packages='
 qemu-system-arm             :qemu-system-arm         is the machine that stands in for a camera
 gcc-arm-linux-gnueabi       :arm-linux-gnueabi-gcc   compiles its kernel
-libc6-dev-armel-cross       dpkg                     and the programs that stand in for the camera’s own
+libc6-dev-armel-cross       dpkg                     and what stands in for the programs of its vendor
 make                        :make                    builds the kernel
 gcc                         :gcc                     compiles what the kernel is built with
 libc6-dev                   dpkg                     likewise
 flex                        :flex                    likewise
 bison                       :bison                   likewise
 bc                          :bc                      likewise
-xz-utils                    :xz                      unpacks the kernel’s source
+xz-utils                    :xz                      unpacks the source of the kernel
 e2fsprogs                   :debugfs                 makes its root file system
 dosfstools                  :mkfs.fat                makes SD cards
 mtools                      :mcopy                   puts files on them, and takes them off
@@ -168,13 +168,14 @@ make_venv() {
   stamp_of "$wanted" >.venv/stamp
 }
 
-# prepare demo|test|check
+# prepare demo|test|check|emulator
 prepare() {
   local list optional=''
   case $1 in
     demo) list=$(missing_of "$demo_packages") ;;
     test) list=$(missing_of "$test_packages") optional=$browser_packages ;;
     check) list='' optional=$check_packages ;;
+    emulator) list=$(missing_of "$emulator_packages") ;;
     *) die "prepare: $1?" ;;
   esac
   if ! .venv/bin/python -c '' >/dev/null 2>&1 && ! find_python >/dev/null; then

@@ -34,6 +34,8 @@ POLL_S: Final = 0.2
 HOST: Final = "10.0.2.2"
 GUEST: Final = "10.0.2.15"
 CARD_DRIVE: Final = "card"
+# The start-up script of the flash, for tests that give it another: `flash={"/home/init.sh": INIT.read_text() + "..."}`.
+INIT: Final = REPOSITORY / "sd" / "emulator" / "root" / "home" / "init.sh"
 # What init.sh starts and leaves running.
 STOCK_PROCESSES: Final = ("log_server", "led_ctl", "peripheral", "dispatch", "exnet", "rmm", "watch_process", "udhcpc")
 
@@ -289,7 +291,11 @@ class EmulatedCamera(Peer):
         return self._card
 
     def pull_card(self) -> None:
-        """Take the card out, whatever is being done with it."""
+        """Take the card out, whatever is being done with it; within a second `/dev/mmcblk0` is gone.
+
+        It stays mounted: what the kernel has of it can still be read, and what is written is taken without an error,
+        and lost, unless it is synced.
+        """
         self._execute("eject", device=CARD_DRIVE, force=True)
 
     def insert_card(self) -> None:
