@@ -10,7 +10,17 @@ assert camera.card.read("yiagent-problems.txt") == b""
 """
 
 from tests.camera.card import CardImage
-from tests.camera.figures import CpuTime, FileEntry, MachineMemory, ProcessMemory
+from tests.camera.figures import CpuTime, FileEntry, MachineCpu, MachineMemory, ProcessMemory
 from tests.camera.machine import HOST, INIT, EmulatedCamera
 
-__all__ = ["HOST", "INIT", "CardImage", "CpuTime", "EmulatedCamera", "FileEntry", "MachineMemory", "ProcessMemory"]
+__all__ = [
+    "HOST",
+    "INIT",
+    "CardImage",
+    "CpuTime",
+    "EmulatedCamera",
+    "FileEntry",
+    "MachineCpu",
+    "MachineMemory",
+    "ProcessMemory",
+]

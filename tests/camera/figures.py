@@ -83,6 +83,21 @@ class CpuTime:
 
 
 @dataclass(frozen=True)
+class MachineCpu:
+    """What the processor has done since the machine started, the kernel's own work (the network's, say) included."""
+
+    busy_s: float
+    idle_s: float
+
+    @classmethod
+    def parse(cls, stat: str) -> Self:
+        """Read `/proc/stat`."""
+        user, nice, system, idle, waiting, *interrupts = map(int, stat.partition("\n")[0].split()[1:9])
+        busy = user + nice + system + sum(interrupts)
+        return cls(busy / CLOCK_TICKS_PER_S, (idle + waiting) / CLOCK_TICKS_PER_S)
+
+
+@dataclass(frozen=True)
 class FileEntry:
     """What is compared of a file, a folder or a link: its mode with its kind, its owner, and what is in it.
 

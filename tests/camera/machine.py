@@ -15,6 +15,7 @@ from tests.camera.figures import (
     OOM_KILL,
     CpuTime,
     FileEntry,
+    MachineCpu,
     MachineMemory,
     ProcessMemory,
     parse_listing,
@@ -248,6 +249,10 @@ class EmulatedCamera(Peer):
     def cpu_time(self, pid: int) -> CpuTime:
         """What time of the processor a process has had."""
         return CpuTime.parse(self.read(f"/proc/{pid}/stat"))
+
+    def machine_cpu(self) -> MachineCpu:
+        """What its processor has done since it started."""
+        return MachineCpu.parse(self.read("/proc/stat"))
 
     # Memory and files
 

@@ -2,7 +2,15 @@
 
 import pytest
 
-from tests.camera.figures import CpuTime, FileEntry, MachineMemory, ProcessMemory, differences, parse_listing
+from tests.camera.figures import (
+    CpuTime,
+    FileEntry,
+    MachineCpu,
+    MachineMemory,
+    ProcessMemory,
+    differences,
+    parse_listing,
+)
 
 MEMINFO = """\
 MemTotal:          31596 kB
@@ -42,6 +50,12 @@ def test_a_process_may_be_called_anything() -> None:
     """Its name stands in parentheses, and may hold some."""
     assert CpuTime.parse("70 (a) b) S 1 70 70 0 -1 4194304 97 0 0 0 150 25 0 0 20 0 1 0 120") == CpuTime(1.5, 0.25)
     assert CpuTime(1.5, 0.25).total_s == 1.75
+
+
+def test_the_processor_waits_for_disks_without_being_busy() -> None:
+    """What interrupts take is work."""
+    stat = "cpu  100 2 50 1000 30 5 13 0 0 0\ncpu0 100 2 50 1000 30 5 13 0 0 0\nintr 5\n"
+    assert MachineCpu.parse(stat) == MachineCpu(1.7, 10.3)
 
 
 def test_a_listing_is_read() -> None:
