@@ -47,6 +47,21 @@ debootstrap                 :debootstrap    makes the Debian that Home Assistant
 debian-archive-keyring      dpkg            its signatures
 util-linux                  :unshare        keeps its mounts from this machine
 "
+emulator_packages='
+qemu-system-arm             :qemu-system-arm         is the machine that stands in for a camera
+gcc-arm-linux-gnueabi       :arm-linux-gnueabi-gcc   compiles its kernel
+libc6-dev-armel-cross       dpkg                     and what stands in for the programs of its vendor
+make                        :make                    builds the kernel
+gcc                         :gcc                     compiles what the kernel is built with
+libc6-dev                   dpkg                     likewise
+flex                        :flex                    likewise
+bison                       :bison                   likewise
+bc                          :bc                      likewise
+xz-utils                    :xz                      unpacks the source of the kernel
+e2fsprogs                   :debugfs                 makes its root file system
+dosfstools                  :mkfs.fat                makes SD cards
+mtools                      :mcopy                   puts files on them, and takes them off
+'
 check_packages='
 shellcheck                  :shellcheck     reads the shell scripts
 '
@@ -158,7 +173,7 @@ make_venv() {
   stamp_of "$wanted" >.venv/stamp
 }
 
-# prepare demo|test|homeassistant|check
+# prepare demo|test|homeassistant|emulator|check
 prepare() {
   local list optional=''
   case $1 in
@@ -166,6 +181,7 @@ prepare() {
     test) list=$(missing_of "$test_packages") optional=$browser_packages ;;
     homeassistant) list=$(missing_of "$homeassistant_packages") optional=$browser_packages ;;
     check) list='' optional=$check_packages ;;
+    emulator) list=$(missing_of "$emulator_packages") ;;
     *) die "prepare: $1?" ;;
   esac
   if ! .venv/bin/python -c '' >/dev/null 2>&1 && ! find_python >/dev/null; then
