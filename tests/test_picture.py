@@ -366,3 +366,5 @@ def test_a_broker_that_takes_no_long_messages(tmp_path: Path, any_camera: LiveCa
         listener.publish(agent.topic("request"), json.dumps({"transaction": "still there"}))
         wait_for_answer(listener, agent.topic("response"), lambda answer: answer["transaction"] == "still there")
         assert agent.full_log_text.count("Connected to the MQTT broker") == 1
+        # So it is with the announcement to Home Assistant, which is longer still.
+        assert agent.full_log_text.count("set mqtt.discovery.format to entity") == 1

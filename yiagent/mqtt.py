@@ -81,6 +81,7 @@ class MqttLink:
         self._all_announced = asyncio.Event()
         self._answers: dict[str, asyncio.Future[bool]] = {}
         self._greets_at: float | None = None
+        self._told_too_long = False
         self._pictures = PictureFeed()
         self._askers: list[tuple[str, Received]] = []
         self._taking: asyncio.Task[None] | None = None
@@ -224,9 +225,24 @@ class MqttLink:
 
     def _announcement(self, announcer: Announcer, connection: Connection, topic: str) -> Notice[str]:
         def say(payload: str) -> bool:
-            return not announcer.is_held and connection.publish(topic, payload, qos=1, retain=True) is not None
+            if announcer.is_held or not self._fits(connection, payload):
+                return False
+            return connection.publish(topic, payload, qos=1, retain=True) is not None
 
         return Notice(lambda: announcer.payload(topic), say)
+
+    def _fits(self, connection: Connection, payload: str) -> bool:
+        """Whether the broker takes a message so long; one that is longer would cost the connection, again and again."""
+        size = len(payload.encode())
+        if connection.takes(size):
+            return True
+        if not self._told_too_long:
+            self._told_too_long = True
+            self._journal.error(
+                f"What Home Assistant is to be told has {size / 1000:.0f} kB, more than the MQTT broker takes "
+                "(max_packet_size): set mqtt.discovery.format to entity, which sends it in small pieces"
+            )
+        return False
 
     async def _serve(self, connection: Connection) -> Closed:
         while True:

@@ -41,7 +41,7 @@ PATIENCE_S: Final = 60.0
 # So much is media beyond doubt, and comes with the first keyframe.
 MEDIA_BYTES: Final = 5_000
 # What the agent may leave in its state folder.
-STATE_FILES: Final = ("intent.json", "lock")
+STATE_FILES: Final = ("announced.json", "intent.json", "lock")
 END_WITHIN_S: Final = 10.0
 _MARK: Final = "YIAGENT_FAULTS_ROW"
 _DEFAULT_KEY: Final = "made-up-stream-key"
