@@ -45,5 +45,7 @@ def own_address() -> str:
     except OSError:
         out = None
     every = [address for found in addresses.values() for address in found]
-    reachable = [address for address in every if not address.startswith("127.")]
-    return next(iter([*addresses.get(out or "", []), *reachable]), _LOOPBACK)
+    # An interface that is still waiting for its address has 0.0.0.0.
+    reachable = [address for address in every if not address.startswith(("127.", "0."))]
+    on_the_way_out = [address for address in addresses.get(out or "", []) if address in reachable]
+    return next(iter([*on_the_way_out, *reachable]), _LOOPBACK)

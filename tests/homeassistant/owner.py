@@ -45,14 +45,16 @@ def the_files_pass_its_own_check(stand: Stand) -> None:
     shutil.copytree(BLUEPRINTS, config / "blueprints" / "automation" / "yiagent")
     automations = [{"id": name, "alias": name, **_using(name, inputs)} for name, inputs in _INPUTS.items()]
     (config / "automations.yaml").write_text(yaml.safe_dump(automations))
-    complaints = stand.hass.check_config()
-    expect(not complaints, "\n".join(complaints))
-    # That it takes notice of faults at all is seen of one: without its plug.
-    faulty = [{"id": "plug", "alias": "plug", **_using("plug", {"problem": "binary_sensor.x"})}]
-    (config / "automations.yaml").write_text(yaml.safe_dump(faulty))
-    expect(stand.hass.check_config(), "it does not see a missing input")
-    (config / "automations.yaml").write_text("[]\n")
-    (config / "packages" / "front_door.yaml").unlink()
+    try:
+        complaints = stand.hass.check_config()
+        expect(not complaints, "\n".join(complaints))
+        # That it takes notice of faults at all is seen of one: without its plug.
+        faulty = [{"id": "plug", "alias": "plug", **_using("plug", {"problem": "binary_sensor.x"})}]
+        (config / "automations.yaml").write_text(yaml.safe_dump(faulty))
+        expect(stand.hass.check_config(), "it does not see a missing input")
+    finally:
+        (config / "automations.yaml").write_text("[]\n")
+        (config / "packages" / "front_door.yaml").unlink()
 
 
 @check

@@ -26,7 +26,8 @@ PACKAGES = (
 VENV = "/opt/homeassistant"
 # Home Assistant installs what an integration needs when it is set up. Here that is done beforehand, for these.
 INTEGRATIONS = ("mqtt", "frontend", "default_config")
-ALSO = ("homeassistant", "aiohasupervisor", "infrared-protocols", "rf-protocols")
+# What it takes up beside them, and what its check of a configuration asks for.
+ALSO = ("aiohasupervisor", "infrared-protocols", "rf-protocols", "colorlog")
 _REQUIREMENTS = """
 import json, pathlib, sys, homeassistant
 components = pathlib.Path(homeassistant.__file__).parent / "components"
@@ -113,10 +114,10 @@ class Root:
         _say("  Home Assistant, from where pip takes its packages …")
         self._run(self.inside([PYTHON, "-m", "venv", VENV]))
         pip = [f"{VENV}/bin/pip", "install", "--quiet", "--no-input", "--cert", str(_CERTIFICATES)]
-        self._run(self.inside([*pip, *ALSO]))
+        self._run(self.inside([*pip, "homeassistant"]))
         site = f"{VENV}/lib/{PYTHON}/site-packages"
         wanted = self._output("python", "-c", _REQUIREMENTS, *INTEGRATIONS)
-        (self.folder / "tmp" / "requirements").write_text(wanted)
+        (self.folder / "tmp" / "requirements").write_text("\n".join([wanted, *ALSO]))
         constraints = ["-c", f"{site}/homeassistant/package_constraints.txt"]
         self._run(self.inside([*pip, *constraints, "-r", "/tmp/requirements"]))
 
