@@ -89,6 +89,10 @@ class Stand:
         new, self._heard_log = lines[self._heard_log :], len(lines)
         return [line for line in new if line.strip() and not any(word in line for word in OF_ITSELF)]
 
+    def forget_complaints(self) -> None:
+        """What was complained of until now has been told already."""
+        self.complaints()
+
     def expect_silence(self) -> None:
         """Raise `PeerError` with what it complained of."""
         if complaints := self.complaints():
