@@ -36,6 +36,7 @@ gstreamer1.0-plugins-bad    dpkg            their H.265
 gstreamer1.0-plugins-ugly   dpkg            their H.264
 gstreamer1.0-libav          dpkg            their AAC
 nftables                    :nft            makes a server vanish from a network of the test's own
+busybox                     :busybox        runs the scripts of the camera's card, as the camera does
 "
 # Ubuntu has it as a snap only: where it is missing, the tests in a browser are left out.
 browser_packages='

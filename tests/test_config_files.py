@@ -257,7 +257,7 @@ def test_every_script_passes_shellcheck() -> None:
     files = [path for path in (REPOSITORY / "scripts").iterdir() if path.is_file() and path.suffix != ".py"]
     scripts = [path for path in files if re.match(rb"#!.*sh\b|# shellcheck ", path.read_bytes())]
     assert len(scripts) >= 5
-    scripts.append(REPOSITORY / ".ci" / "run")
+    scripts += [REPOSITORY / ".ci" / "run", *(REPOSITORY / "sd" / "card").rglob("*.sh")]
     done = subprocess.run([shellcheck, "-x", *scripts], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout
 
