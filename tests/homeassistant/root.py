@@ -26,12 +26,16 @@ PACKAGES = (
 VENV = "/opt/homeassistant"
 # Home Assistant installs what an integration needs when it is set up. Here that is done beforehand, for these.
 INTEGRATIONS = ("mqtt", "frontend", "default_config")
-# What it takes up beside them, and what its check of a configuration asks for.
-ALSO = ("aiohasupervisor", "infrared-protocols", "rf-protocols", "colorlog")
+# Taken up beside them: what this one names, without what it depends on; and these.
+BESIDE = "hassio"
+ALSO = ("infrared-protocols", "rf-protocols")
 _REQUIREMENTS = """
 import json, pathlib, sys, homeassistant
+from homeassistant.scripts.check_config import REQUIREMENTS
 components = pathlib.Path(homeassistant.__file__).parent / "components"
-names, seen, found = list(sys.argv[1:]), set(), set()
+beside, *names = sys.argv[1:]
+seen = set()
+found = {*REQUIREMENTS, *json.loads((components / beside / "manifest.json").read_text())["requirements"]}
 while names:
     name = names.pop()
     if name in seen:
@@ -116,7 +120,7 @@ class Root:
         pip = [f"{VENV}/bin/pip", "install", "--quiet", "--no-input", "--cert", str(_CERTIFICATES)]
         self._run(self.inside([*pip, "homeassistant"]))
         site = f"{VENV}/lib/{PYTHON}/site-packages"
-        wanted = self._output("python", "-c", _REQUIREMENTS, *INTEGRATIONS)
+        wanted = self._output("python", "-c", _REQUIREMENTS, BESIDE, *INTEGRATIONS)
         (self.folder / "tmp" / "requirements").write_text("\n".join([wanted, *ALSO]))
         constraints = ["-c", f"{site}/homeassistant/package_constraints.txt"]
         self._run(self.inside([*pip, *constraints, "-r", "/tmp/requirements"]))
@@ -138,7 +142,7 @@ class Root:
 
 def _recipe() -> str:
     """Changes with what is made."""
-    return hashlib.sha256(repr((PYTHON, PACKAGES, INTEGRATIONS, ALSO)).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((PYTHON, PACKAGES, INTEGRATIONS, BESIDE, ALSO, _REQUIREMENTS)).encode()).hexdigest()[:16]
 
 
 def _environment() -> Mapping[str, str]:
