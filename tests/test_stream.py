@@ -51,6 +51,8 @@ def test_a_command_puts_the_camera_live_and_another_ends_it(
         assert (state["stream"], state["active_channel"], state["reason"]) == ("ON", "hd", None)
         stat = any_server.wait_for_stream("one-key")
         assert (stat.video_codec, stat.audio_codec, stat.width) == ("H264", "AAC", 1280)
+        # By this, what makes room for HD on a camera knows when to.
+        assert [process.environ()["YIAGENT_CHANNEL"] for process in agent.ffmpegs()] == ["hd"]
 
         after = listener.position
         listener.publish(agent.topic("channel/set"), "sd")
@@ -58,6 +60,7 @@ def test_a_command_puts_the_camera_live_and_another_ends_it(
         wait_until(lambda: any_server.wait_for_stream("one-key").width == 640, PATIENCE_S, "the SD picture")
         # Idempotent: the same wish again keeps the very same ffmpeg.
         before = [process.pid for process in agent.ffmpegs()]
+        assert [process.environ()["YIAGENT_CHANNEL"] for process in agent.ffmpegs()] == ["sd"]
         after = listener.position
         listener.publish(agent.topic("request"), '{"transaction":"again","stream":"ON","channel":"sd"}')
         wait_for_answer(listener, agent.topic("response"), lambda answer: answer["transaction"] == "again", after=after)

@@ -12,7 +12,7 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -59,7 +59,13 @@ class _Process:
 
     @classmethod
     async def start(
-        cls, command: Sequence[str], on_data: OnData, *, takes_input: bool = False, pass_fds: Sequence[int] = ()
+        cls,
+        command: Sequence[str],
+        on_data: OnData,
+        *,
+        takes_input: bool = False,
+        pass_fds: Sequence[int] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> _Process:
         try:
             transport, listener = await asyncio.get_running_loop().subprocess_exec(
@@ -71,7 +77,7 @@ class _Process:
                 start_new_session=True,
                 pass_fds=pass_fds,
                 # Messages are matched in English, whatever the language of the machine.
-                env={**os.environ, "LC_ALL": "C", "AV_LOG_FORCE_NOCOLOR": "1"},
+                env={**os.environ, "LC_ALL": "C", "AV_LOG_FORCE_NOCOLOR": "1", **(environment or {})},
             )
         except RuntimeError as error:
             # asyncio waits for a child in a thread where the kernel has no pidfd, and found no room for one.
@@ -149,11 +155,17 @@ class Child:
 
     @classmethod
     async def start(
-        cls, command: Sequence[str], on_line: OnLine, on_progress: OnProgress, *, pass_fds: Sequence[int] = ()
+        cls,
+        command: Sequence[str],
+        on_line: OnLine,
+        on_progress: OnProgress,
+        *,
+        pass_fds: Sequence[int] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> Child:
         """Start `command`. `on_line` gets each line of standard error and whether it was cut. Raises `OSError`.
 
-        `pass_fds`: descriptors that it gets besides, under the same numbers.
+        `pass_fds`: descriptors that it gets besides, under the same numbers; `environment`: variables, likewise.
         """
         splitter = LineSplitter()
         parser = ProgressParser()
@@ -166,7 +178,7 @@ class Child:
                 for report in parser.feed(data):
                     on_progress(report)
 
-        process = await _Process.start(command, heard, pass_fds=pass_fds)
+        process = await _Process.start(command, heard, pass_fds=pass_fds, environment=environment)
         # The last words of a dying process often have no line end.
         return cls(process, lambda: heard(_STDERR, b"\n"))
 
