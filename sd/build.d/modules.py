@@ -1,0 +1,194 @@
+"""Finds the Python modules that the agent can import, and writes them as .pyc into a zip.
+
+    modules.py library ZIP CHECKOUT PACKAGES -- LIBRARY...  those of Python's library
+    modules.py agent ZIP CHECKOUT PACKAGES -- LIBRARY...    the agent's own and its packages', with its page
+
+Modules are looked for in these folders, in this order. Followed are all import statements anywhere in a module that is
+needed, from the agent's on; but for those of modules in `LEFT_OUT`, whose import is guarded where it stands, or never
+reached on a camera. Run by the Debian Python of the camera's version, since .pyc files are its byte code, with
+`-X no_debug_ranges`, and a fixed PYTHONHASHSEED, so that the same sources give the same bytes.
+
+Docstrings and assertions go (as by -OO), and so do the annotations of functions and of modules, which nothing reads
+when it runs: all of them would be kept in memory.
+"""
+
+from __future__ import annotations
+
+import _imp
+import ast
+import importlib.util
+import marshal
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from zips import FILE_MODE, write_zip
+
+# Loaded by the interpreter itself: by name from C, or by the name of an encoding.
+BY_NAME: Final = (
+    "encodings.aliases",
+    "encodings.ascii",
+    "encodings.idna",
+    "encodings.latin_1",
+    "encodings.utf_8",
+    "encodings.utf_8_sig",
+    "traceback",
+    "warnings",
+)
+# In the interpreter itself.
+FROZEN: Final = frozenset(_imp._frozen_module_names())  # type: ignore[attr-defined]  # typeshed has it from 3.12 on
+# By who imports them. Whatever lies below one of these is left out as well.
+LEFT_OUT: Final = frozenset(
+    [
+        # other systems, and what stands in where a C half is missing
+        *("_aix_support", "_bootsubprocess", "_osx_support", "_py_abc", "_threading_local", "encodings.mbcs"),
+        *("asyncio.proactor_events", "asyncio.windows_events", "asyncio.windows_utils", "ctypes", "plistlib"),
+        *("psutil._psaix", "psutil._psbsd", "psutil._psosx", "psutil._pssunos", "psutil._pswindows", "yaml.cyaml"),
+        # for people at a terminal, and for developers
+        *("asyncio.__main__", "doctest", "getopt", "getpass", "pdb", "pydoc", "test", "tracemalloc", "unittest"),
+        # other ways to run something at the same time
+        *("concurrent.futures.process", "multiprocessing"),
+        # shutil's archives
+        *("bz2", "lzma", "tarfile", "zipfile"),
+        # random's test of itself; logging's way to other machines; traceback's marks below lines of source
+        *("statistics", "pickle", "ast"),
+        # importlib, for packages that are installed
+        *("importlib.abc", "importlib.metadata", "importlib.readers", "importlib.resources", "sysconfig"),
+    ]
+)
+# What stands behind these is never run.
+NOT_RUN: Final = ("TYPE_CHECKING", "typing.TYPE_CHECKING", "__name__ == '__main__'")
+# PEP 552: with a hash, which is not to be checked.
+HASHED: Final = 1
+
+
+class Modules:
+    """Modules by their dotted names, as files in folders."""
+
+    def __init__(self, folders: Iterable[Path]) -> None:
+        self._folders = list(folders)
+
+    def file(self, name: str) -> Path | None:
+        """The file of this module; None where it is in C, or nowhere."""
+        relative = name.replace(".", "/")
+        for folder in self._folders:
+            for path in (folder / relative / "__init__.py", folder / f"{relative}.py"):
+                if path.is_file():
+                    return path
+        return None
+
+    def of_package(self, name: str) -> Iterator[str]:
+        """A package with everything that lies in it."""
+        file = self.file(name)
+        assert file is not None
+        for path in sorted(file.parent.rglob("*.py")):
+            yield ".".join([name, *path.relative_to(file.parent).with_suffix("").parts]).removesuffix(".__init__")
+
+    def needed(self, names: Iterable[str]) -> dict[str, Path]:
+        """These and all that they import, with their files, in order."""
+        found: dict[str, Path] = {}
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            file = self.file(name) if name not in found and not _is_left_out(name) else None
+            if file is not None:
+                found[name] = file
+                parent = name.rpartition(".")[0]
+                waiting += [parent] if parent else []
+                waiting += _imports(file, name if file.stem == "__init__" else parent)
+        return dict(sorted(found.items()))
+
+
+def _is_left_out(name: str) -> bool:
+    parts = name.split(".")
+    above = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
+    return name in FROZEN or not LEFT_OUT.isdisjoint(above)
+
+
+def _imports(file: Path, package: str) -> Iterator[str]:
+    """The names of what `file` imports: modules, and names that may be modules."""
+    for node in _run(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = package.split(".")
+                base = ".".join([*parts[: len(parts) - node.level + 1], *([base] if base else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _run(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node but those that are never run."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, ast.If) and ast.unparse(node.test) in NOT_RUN:
+            waiting += node.orelse
+        else:
+            waiting += ast.iter_child_nodes(node)
+
+
+class _WithoutAnnotations(ast.NodeTransformer):
+    """Of functions and modules. Those of classes stay: they are what a dataclass is made from."""
+
+    def visit_Module(self, node: ast.Module) -> ast.Module:
+        node.body = [_plain(statement) for statement in node.body]
+        self.generic_visit(node)
+        return node
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = None
+        return node
+
+    def _visit_function(self, node: Any) -> Any:
+        node.returns = None
+        self.generic_visit(node)
+        return node
+
+    visit_FunctionDef = visit_AsyncFunctionDef = _visit_function
+
+
+def _plain(statement: ast.stmt) -> ast.stmt:
+    if not isinstance(statement, ast.AnnAssign):
+        return statement
+    if statement.value is None:
+        return ast.copy_location(ast.Pass(), statement)
+    return ast.copy_location(ast.Assign([statement.target], statement.value), statement)
+
+
+def _pyc(source: bytes, name: str) -> bytes:
+    """`source` compiled. It bears a hash that nobody compares, since there is no source beside it."""
+    tree = ast.fix_missing_locations(_WithoutAnnotations().visit(ast.parse(source, name)))
+    code = compile(tree, name, "exec", dont_inherit=True, optimize=2)
+    header = importlib.util.MAGIC_NUMBER + HASHED.to_bytes(4, "little") + importlib.util.source_hash(source)
+    return header + marshal.dumps(code)
+
+
+def _compiled(found: dict[str, Path]) -> Iterator[tuple[str, bytes, int]]:
+    for name, file in found.items():
+        path = name.replace(".", "/") + ("/__init__" if file.stem == "__init__" else "")
+        yield f"{path}.pyc", _pyc(file.read_bytes(), f"{path}.py"), FILE_MODE
+
+
+def _main() -> None:
+    which, target, *rest = sys.argv[1:]
+    split = rest.index("--")
+    own, library = ([Path(folder) for folder in part] for part in (rest[:split], rest[split + 1 :]))
+    everything = Modules([*own, *library])
+    needed = everything.needed([*everything.of_package("yiagent"), *BY_NAME])
+    of_library = {name: file for name, file in needed.items() if Modules(library).file(name) == file}
+    if which == "library":
+        write_zip(Path(target), _compiled(of_library))
+        return
+    entries = list(_compiled({name: file for name, file in needed.items() if name not in of_library}))
+    static = own[0] / "yiagent" / "web" / "static"
+    entries += [(path.relative_to(own[0]).as_posix(), path.read_bytes(), FILE_MODE) for path in static.iterdir()]
+    write_zip(Path(target), entries)
+
+
+if __name__ == "__main__":
+    _main()
