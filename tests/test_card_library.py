@@ -5,8 +5,15 @@ import encodings.idna
 import functools
 import importlib.util
 import inspect
+import locale
+import logging
+import os
+import platform
+import shutil
+import sys
 import types
 import urllib.request
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +127,168 @@ def test_datetime_has_all_its_names() -> None:
     slim = _stand_in("datetime")
     for name in datetime.__all__:
         assert getattr(slim, name) is getattr(datetime, name)
+
+
+@pytest.mark.parametrize("name", ["system", "node", "release", "machine", "python_version", "python_implementation"])
+def test_platform_says_the_same(name: str) -> None:
+    """Whoever asks what this machine and this Python are is told what the real module tells."""
+    assert getattr(_stand_in("platform"), name)() == getattr(platform, name)()
+
+
+def test_random_uuids_are_of_that_kind() -> None:
+    """The real module takes them for random ones, all of them different."""
+    slim = _stand_in("uuid")
+    made = [slim.uuid4() for _ in range(100)]
+    for one in made:
+        real = uuid.UUID(str(one))
+        assert (real.version, real.variant) == (4, uuid.RFC_4122)
+        assert (real.int, real.bytes, real.hex) == (one.int, one.bytes, one.hex)
+    assert len({one.int for one in made}) == 100
+
+
+def test_programs_are_found_where_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`which` finds the first program of that name on the PATH, and nothing that is no program."""
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    for name, mode in (("first/plain", 0o644), ("second/plain", 0o755), ("first/both", 0o755), ("second/both", 0o755)):
+        (tmp_path / name).touch(mode)
+    (tmp_path / "first" / "folder").mkdir()
+    slim = _stand_in("shutil")
+    monkeypatch.setenv("PATH", f"{tmp_path}/missing:{tmp_path}/first:{tmp_path}/second/")
+    for program in ("plain", "both", "folder", "none", f"{tmp_path}/second/plain", f"{tmp_path}/first/plain", ""):
+        assert _same(slim.which(program)) == _same(shutil.which(program)), program
+    monkeypatch.delenv("PATH")
+    assert slim.which("ls") == shutil.which("ls")
+
+
+def _same(path: str | None) -> str | None:
+    return None if path is None else os.path.normpath(path)
+
+
+def test_disks_and_terminals_are_as_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their sizes are those that the real module gives."""
+    slim = _stand_in("shutil")
+    assert slim.disk_usage(tmp_path).total == shutil.disk_usage(tmp_path).total
+    for environment in ({}, {"COLUMNS": "132", "LINES": "50"}, {"COLUMNS": "wide"}):
+        for name in ("COLUMNS", "LINES"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        assert slim.get_terminal_size() == shutil.get_terminal_size()
+
+
+def test_there_is_one_locale() -> None:
+    """Text is UTF-8, and another locale is refused as by a system that lacks it."""
+    slim = _stand_in("locale")
+    assert slim.getencoding() == slim.getpreferredencoding(False) == "utf-8"
+    assert slim.setlocale(slim.LC_ALL, "C") == "C.UTF-8"
+    with pytest.raises(slim.Error):
+        slim.setlocale(slim.LC_ALL, "de_DE.UTF-8")
+    for category in ("LC_CTYPE", "LC_TIME", "LC_MESSAGES", "LC_ALL"):
+        assert getattr(slim, category) == getattr(locale, category)
+
+
+@pytest.mark.parametrize("which", ["slim", "real"])
+def test_messages_of_libraries_reach_the_handler(which: str) -> None:
+    """What asyncio, concurrent.futures and paho log comes to the agent's handler, as from the real module."""
+    module: Any = _stand_in("logging") if which == "slim" else logging
+    before = list(logging.root.handlers), logging.root.level
+    heard: list[tuple[Any, ...]] = []
+
+    class Handler(module.Handler):  # type: ignore[misc]
+        def emit(self, record: Any) -> None:
+            error = record.exc_info[1] if record.exc_info else None
+            heard.append((record.name, record.levelno, record.levelname, record.getMessage(), error))
+
+    broken = ValueError("broken")
+    try:
+        module.basicConfig(level=module.WARNING, handlers=[Handler()], force=True)
+        log = module.getLogger(f"library.{which}")
+        assert log is module.getLogger(f"library.{which}")
+        log.debug("not %s", "heard")
+        log.info("not heard")
+        log.warning("%d of %s", 3, "100 %")
+        log.error("100 %", exc_info=broken)
+        log.critical("%(what)s", {"what": "named"})
+        log.log(module.ERROR, "at its level")
+        try:
+            raise broken
+        except ValueError:
+            log.exception("caught")
+            log.error("caught too", exc_info=True)
+        module.getLogger().warning("of the root")
+        assert not log.isEnabledFor(module.INFO)
+        log.setLevel(module.DEBUG)
+        log.debug("heard now")
+    finally:
+        logging.root.handlers[:], logging.root.level = before
+        logging.getLogger("library.real").setLevel(logging.NOTSET)
+    assert heard == [
+        (f"library.{which}", 30, "WARNING", "3 of 100 %", None),
+        (f"library.{which}", 40, "ERROR", "100 %", broken),
+        (f"library.{which}", 50, "CRITICAL", "named", None),
+        (f"library.{which}", 40, "ERROR", "at its level", None),
+        (f"library.{which}", 40, "ERROR", "caught", broken),
+        (f"library.{which}", 40, "ERROR", "caught too", broken),
+        ("root", 30, "WARNING", "of the root", None),
+        (f"library.{which}", 10, "DEBUG", "heard now", None),
+    ]
+
+
+USES_OF_TYPING = """
+from __future__ import annotations
+from dataclasses import dataclass, fields
+from typing import Any, Callable, ClassVar, Final, Generic, NamedTuple, NewType, Optional, Protocol, TypedDict, TypeVar
+from typing import Union, cast, final, overload
+
+T = TypeVar("T", bound=int)
+Alias = Union[int, Callable[..., Optional[T]]]
+Other = Any | None | int
+Id = NewType("Id", int)
+
+class Box(Generic[T]):
+    content: T
+
+class Speaks(Protocol):
+    def say(self) -> str: ...
+
+class Options(TypedDict, total=False):
+    name: str
+
+class Point(NamedTuple):
+    "A point."
+    x: int
+    y: int = 2
+
+    def sum(self):
+        return self.x + self.y
+
+@dataclass
+class Data:
+    kept: Final[int]
+    shared: ClassVar[int] = 1
+
+@final
+class Last(Box[int]):
+    pass
+
+answers = [Point(1), Point(1).sum(), Point(y=3, x=1)._replace(x=7), Point.__name__, Point.__module__, Point.__doc__]
+answers += [cast("str", 4), Id(5), [field.name for field in fields(Data)], Options(name="it"), Last.__name__]
+"""
+
+
+def _answers(name: str, typing: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    module = types.ModuleType(name)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "typing", typing)
+        # dataclasses looks up there what an annotation names.
+        patch.setitem(sys.modules, name, module)
+        exec(USES_OF_TYPING, vars(module))
+    found: list[Any] = module.answers
+    return found
+
+
+def test_types_can_be_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the agent and its packages write with typing runs, named tuples and dataclasses as with the real module."""
+    real = sys.modules["typing"]
+    assert _answers("uses_it", _stand_in("typing"), monkeypatch) == _answers("uses_it", real, monkeypatch)

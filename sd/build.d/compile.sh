@@ -98,6 +98,9 @@ build_python() {
   sources=$(cd Modules && printf '%s ' psutil/_psutil_linux.c psutil/arch/{all,posix,linux}/*.c)
   printf '%s\n' "_psutil_linux $sources -D_GNU_SOURCE -DPSUTIL_LINUX -DPSUTIL_POSIX" >>Modules/Setup.local
 
+  # What is frozen is listed in the Makefile, by this.
+  "$python" -B -s -S Tools/scripts/freeze_modules.py
+
   CONFIG_SITE=$root/sd/build.d/config.site \
     CC=camera-cc AR=camera-ar RANLIB=camera-ranlib READELF=arm-linux-gnueabi-readelf \
     OPT='-DNDEBUG -fwrapv' CFLAGS="$small -Wno-atomic-alignment" LDFLAGS="$static" LINKFORSHARED=' ' \

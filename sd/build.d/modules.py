@@ -8,8 +8,10 @@ needed, from the agent's on; but for those of modules in `LEFT_OUT`, whose impor
 reached on a camera. Run by the Debian Python of the camera's version, since .pyc files are its byte code, with
 `-X no_debug_ranges`, and a fixed PYTHONHASHSEED, so that the same sources give the same bytes.
 
-Docstrings and assertions go (as by -OO), and so do the annotations of functions and of modules, which nothing reads
-when it runs: all of them would be kept in memory.
+Docstrings and assertions go (as by -OO), and so does what else would be kept in memory without being read: the
+annotations of functions and of modules, a function's second name with that of its class in front, and its table of
+lines, half as long as its code. That the agent's own functions keep, for tracebacks; in others', every line is that of
+their `def`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ import importlib.util
 import marshal
 import sys
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
+from types import CodeType
 from typing import Any, Final
 
 from zips import FILE_MODE, write_zip
@@ -59,6 +63,11 @@ LEFT_OUT: Final = frozenset(
 )
 # What stands behind these is never run.
 NOT_RUN: Final = ("TYPE_CHECKING", "typing.TYPE_CHECKING", "__name__ == '__main__'")
+# Of a location table: the first byte of an entry, the kind that has a line alone, and how much one entry can be about.
+ENTRY: Final = 0x80
+NO_COLUMNS: Final = 13
+MOST_UNITS: Final = 8
+CODE_UNIT_BYTES: Final = 2
 # PEP 552: with a hash, which is not to be checked.
 HASHED: Final = 1
 
@@ -160,10 +169,27 @@ def _plain(statement: ast.stmt) -> ast.stmt:
     return ast.copy_location(ast.Assign([statement.target], statement.value), statement)
 
 
+def _lean(code: CodeType, *, keeps_lines: bool) -> CodeType:
+    """The same, but that functions have plain names alone, and without `keeps_lines`, each is on its first line."""
+    constants = [
+        _lean(value, keeps_lines=keeps_lines) if isinstance(value, CodeType) else value for value in code.co_consts
+    ]
+    lines = code.co_linetable if keeps_lines else _one_line(len(code.co_code) // CODE_UNIT_BYTES)
+    return code.replace(co_consts=tuple(constants), co_qualname=code.co_name, co_linetable=lines)
+
+
+@cache
+def _one_line(units: int) -> bytes:
+    """A location table (Objects/locations.md) in which so many code units are on one line; cached to be shared."""
+    entries = [MOST_UNITS] * (units // MOST_UNITS) + ([units % MOST_UNITS] if units % MOST_UNITS else [])
+    return b"".join(bytes((ENTRY | NO_COLUMNS << 3 | count - 1, 0)) for count in entries)
+
+
 def _pyc(source: bytes, name: str) -> bytes:
     """`source` compiled. It bears a hash that nobody compares, since there is no source beside it."""
     tree = ast.fix_missing_locations(_WithoutAnnotations().visit(ast.parse(source, name)))
-    code = compile(tree, name, "exec", dont_inherit=True, optimize=2)
+    code: CodeType = compile(tree, name, "exec", dont_inherit=True, optimize=2)
+    code = _lean(code, keeps_lines=name.startswith("yiagent/"))
     header = importlib.util.MAGIC_NUMBER + HASHED.to_bytes(4, "little") + importlib.util.source_hash(source)
     return header + marshal.dumps(code)
 
