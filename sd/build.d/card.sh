@@ -11,10 +11,8 @@ build_modules() {
   for wheel in "$(result packages)"/*.whl; do plain_python -m zipfile -e "$wheel" packages; done
   cp -r "$(result source-psutil)/psutil" packages/
   library=("$root/sd/stdlib" "$(result source-python3.11)/python3.11/Lib")
-  plain_python -X no_debug_ranges "$root/sd/build.d/modules.py" library "$out/python311.zip" "$root" packages -- \
-    "${library[@]}"
-  plain_python -X no_debug_ranges "$root/sd/build.d/modules.py" agent "$out/agent.zip" "$root" packages -- \
-    "${library[@]}"
+  plain_python -X no_debug_ranges "$root/sd/build.d/modules.py" "$(result python)/python3" "$out/python311.zip" \
+    "$out/agent.zip" "$root" packages "${library[@]}"
 }
 
 build_authorities() {

@@ -1,7 +1,6 @@
-"""Finds the Python modules that the agent can import, and writes them as .pyc into a zip.
+"""Finds the Python modules that the agent can import, and writes them as .pyc into two zips.
 
-    modules.py library ZIP CHECKOUT PACKAGES -- LIBRARY...  those of Python's library
-    modules.py agent ZIP CHECKOUT PACKAGES -- LIBRARY...    the agent's own and its packages', with its page
+    modules.py INTERPRETER LIBRARY.zip AGENT.zip CHECKOUT PACKAGES LIBRARY...
 
 Modules are looked for in these folders, in this order. Followed are all import statements anywhere in a module that is
 needed, from the agent's on; but for those of modules in `LEFT_OUT`, whose import is guarded where it stands, or never
@@ -27,6 +26,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, Final
 
+from unused import take_out_unused, words_of_program
 from zips import FILE_MODE, write_zip
 
 # Loaded by the interpreter itself: by name from C, or by the name of an encoding.
@@ -161,6 +161,19 @@ class _WithoutAnnotations(ast.NodeTransformer):
     visit_FunctionDef = visit_AsyncFunctionDef = _visit_function
 
 
+class _WithoutDocstrings(ast.NodeTransformer):
+    """compile() drops them as well, but until then they would seem to use what they tell of."""
+
+    def _visit(self, node: Any) -> Any:
+        if ast.get_docstring(node, clean=False) is not None:
+            docstring = node.body.pop(0)
+            if not node.body and not isinstance(node, ast.Module):
+                node.body.append(ast.copy_location(ast.Pass(), docstring))
+        return self.generic_visit(node)
+
+    visit_Module = visit_ClassDef = visit_FunctionDef = visit_AsyncFunctionDef = _visit
+
+
 def _plain(statement: ast.stmt) -> ast.stmt:
     if not isinstance(statement, ast.AnnAssign):
         return statement
@@ -185,35 +198,48 @@ def _one_line(units: int) -> bytes:
     return b"".join(bytes((ENTRY | NO_COLUMNS << 3 | count - 1, 0)) for count in entries)
 
 
-def _pyc(source: bytes, name: str) -> bytes:
-    """`source` compiled. It bears a hash that nobody compares, since there is no source beside it."""
-    tree = ast.fix_missing_locations(_WithoutAnnotations().visit(ast.parse(source, name)))
-    code: CodeType = compile(tree, name, "exec", dont_inherit=True, optimize=2)
-    code = _lean(code, keeps_lines=name.startswith("yiagent/"))
+def _pyc(tree: ast.Module, source: bytes, name: str) -> bytes:
+    """`tree` compiled. It bears a hash that nobody compares, since there is no source beside it."""
+    code: CodeType = compile(ast.fix_missing_locations(tree), name, "exec", dont_inherit=True, optimize=2)
+    code = _lean(code, keeps_lines=_is_own(name))
     header = importlib.util.MAGIC_NUMBER + HASHED.to_bytes(4, "little") + importlib.util.source_hash(source)
     return header + marshal.dumps(code)
 
 
-def _compiled(found: dict[str, Path]) -> Iterator[tuple[str, bytes, int]]:
+def _is_own(name: str) -> bool:
+    return name == "yiagent" or name.startswith(("yiagent/", "yiagent."))
+
+
+def _parsed(needed: dict[str, Path], interpreter: Path) -> dict[str, ast.Module]:
+    """Each module's tree, without what nobody uses."""
+    trees: dict[str, ast.Module] = {}
+    for name, file in needed.items():
+        tree = _WithoutDocstrings().visit(ast.parse(file.read_bytes(), str(file)))
+        trees[name] = _WithoutAnnotations().visit(tree)
+    others = [tree for name, tree in trees.items() if not _is_own(name)]
+    own = [tree for name, tree in trees.items() if _is_own(name)]
+    take_out_unused(others, own, words_of_program(interpreter.read_bytes()))
+    return trees
+
+
+def _compiled(found: dict[str, Path], trees: dict[str, ast.Module]) -> Iterator[tuple[str, bytes, int]]:
     for name, file in found.items():
         path = name.replace(".", "/") + ("/__init__" if file.stem == "__init__" else "")
-        yield f"{path}.pyc", _pyc(file.read_bytes(), f"{path}.py"), FILE_MODE
+        yield f"{path}.pyc", _pyc(trees[name], file.read_bytes(), f"{path}.py"), FILE_MODE
 
 
 def _main() -> None:
-    which, target, *rest = sys.argv[1:]
-    split = rest.index("--")
-    own, library = ([Path(folder) for folder in part] for part in (rest[:split], rest[split + 1 :]))
-    everything = Modules([*own, *library])
+    interpreter, library_zip, agent_zip, *rest = map(Path, sys.argv[1:])
+    checkout, packages, *library = rest
+    everything = Modules([checkout, packages, *library])
     needed = everything.needed([*everything.of_package("yiagent"), *BY_NAME])
+    trees = _parsed(needed, interpreter)
     of_library = {name: file for name, file in needed.items() if Modules(library).file(name) == file}
-    if which == "library":
-        write_zip(Path(target), _compiled(of_library))
-        return
-    entries = list(_compiled({name: file for name, file in needed.items() if name not in of_library}))
-    static = own[0] / "yiagent" / "web" / "static"
-    entries += [(path.relative_to(own[0]).as_posix(), path.read_bytes(), FILE_MODE) for path in static.iterdir()]
-    write_zip(Path(target), entries)
+    write_zip(library_zip, _compiled(of_library, trees))
+    entries = list(_compiled({name: file for name, file in needed.items() if name not in of_library}, trees))
+    static = checkout / "yiagent" / "web" / "static"
+    entries += [(path.relative_to(checkout).as_posix(), path.read_bytes(), FILE_MODE) for path in static.iterdir()]
+    write_zip(agent_zip, entries)
 
 
 if __name__ == "__main__":
