@@ -74,7 +74,8 @@ def examine_clock(*, certificates_matter: bool, findings: Findings) -> None:
 def examine_file(file: Path, secrets: list[Secret], findings: Findings) -> None:
     """Look at who may read the configuration, where a secret stands in it."""
     mode = file.stat().st_mode
-    text = file.read_text(errors="replace")
+    # UTF-16, which some editors write, is but these letters with a NUL beside each.
+    text = file.read_text(errors="replace").replace("\0", "")
     if not any(secret.reveal() in text for secret in secrets):
         findings.ok("configuration", f"{file}")
     elif mode & stat.S_IROTH:
