@@ -7,7 +7,6 @@ process, on purpose: the service manager starts it again, and the stream resumes
 from __future__ import annotations
 
 import asyncio
-import random
 import signal
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from yiagent import knock, machine
+from yiagent.chance import between
 from yiagent.child import Child, is_stopped
 from yiagent.diagnosis import Diagnosis, is_expected
 from yiagent.events import Event, Exited, Flowing, Knocked, Launch, Pressed, Signal, TimedOut, Unsuited, Uplink, Wanted
@@ -240,7 +240,7 @@ class Supervisor:
             event = Exited(self._clean(event.failure), event.relaunch)
             self._forget_run()
         # Not a secret: agents of one household must not all come back in the same instant.
-        jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
+        jitter = between(1 - JITTER, 1 + JITTER)
         now = time.monotonic()
         available_kb = self._available_kb() if machine.heeds_memory(before, event, now) else None
         limits = replace(self._limits, jitter=jitter, available_kb=available_kb)
