@@ -443,14 +443,45 @@ def test_words_stay_text(text: str) -> None:
         (lambda text: b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode(), 3),
         (lambda text: b"\n\n" + text.encode(), 5),
         (lambda text: f"# Vordertür\n---\n{text}...\n".encode(), 5),
+        (lambda text: text.encode() + b"\x1a", 3),
+        (lambda text: text.replace("\n", "\r\n").encode() + b"\r\n\x1a\x1a\r\n", 3),
+        (lambda text: b"\xff\xfe" + text.encode("utf-16-le"), 3),
+        (lambda text: b"\xfe\xff" + text.replace("\n", "\r\n").encode("utf-16-be"), 3),
     ],
 )
 def test_files_of_other_editors(change: Callable[[str], bytes], line: int) -> None:
-    """A byte order mark and other line ends are taken, and lines are counted as the editor counts them."""
+    """Marks, other line ends, the end of a DOS file, what Notepad calls Unicode: all taken, lines counted as shown."""
     text = f"{CAMERA}web:\n  port: %s\n"
     assert _parse(change(text % 8081)).web.port == 8081
     (fault,) = _refusal(change(text % 0)).faults
     assert (fault.path, fault.line) == ("web.port", line)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("web:\n\tport: 1\n", 2, "replace it, and every other one, by spaces"),
+        ("web:\n  port: 1\n  \thost: x\n", 3, "by spaces"),
+        ("web:\n  port: 1\n\n\t\n  host: x\n", 4, "by spaces"),
+        ("web:\n  port:\t1\n", 2, "by spaces"),
+        ("web: \n  port: 1\t\n", 2, "by spaces"),
+        ("web:\r\n\tport: 1\r\n".encode("utf-16"), 2, "by spaces"),
+        ("web:\n  port: 1\n".encode("utf-16-le"), None, "save it again, as UTF-8"),
+        ("web:\n  port: 1\n".encode("utf-16-be"), None, "save it again, as UTF-8"),
+        ("web:\n  port: 1\n".encode("utf-32"), None, "save it again, as UTF-8"),
+        ("web:\n  port: 1\n".encode("utf-16")[:-1], None, "save it again, as UTF-8"),
+        (b"web:\r\n  port: 1\r\ndevice: {name: T\xfcr}\r\n", 3, "save the file again, as UTF-8"),
+        (b"web:\r  port: 1\rdevice: {name: T\xfcr}\r", 3, "save the file again, as UTF-8"),
+        (b"web:\n  port: 1\n  host: \x07\n", 3, "delete them"),
+        (b"web:\n  port: 1\n\x1a  host: x\n", 3, "delete them"),
+        (b"web:\n  port: 1\n" + bytes(512), 3, "delete them"),
+    ],
+)
+def test_what_an_editor_did_is_told_with_what_to_do(text: str | bytes, line: int | None, says: str) -> None:
+    """A beginner knows neither YAML nor encodings: the fault names the line, and what mends it."""
+    (fault,) = _refusal(text).faults
+    assert fault.line == line
+    assert says in fault.message
 
 
 @pytest.mark.parametrize(
@@ -547,6 +578,7 @@ def _with_secret_file(path: str, file: Path) -> str:
         (b"made-up\n", "made-up"),
         (b"made-up\r\n", "made-up"),
         (b"\xef\xbb\xbfmade-up\n", "made-up"),
+        (b"made-up\r\n\x1a", "made-up"),
         ("ключ\n".encode(), "ключ"),
         (b"0123\n", "0123"),
         (b"'quoted'\n", "'quoted'"),

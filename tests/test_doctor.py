@@ -473,11 +473,20 @@ def test_memory_is_held_against_what_ffmpeg_took(
 ) -> None:
     """On a camera's few megabytes HD is advised against before the kernel ends something."""
     monkeypatch.setattr(machine, "_ffmpeg_bytes", lambda: 4_000_000)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=36_000_000, available=available))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=36_000_000))
+    monkeypatch.setattr(machine, "memory_available_kb", lambda: available // 1024)
     findings = Findings()
     machine.examine_memory(ffmpeg_ran=True, findings=findings)
     assert [finding.mark for finding in findings.lines] == [mark]
     assert words in findings.lines[0].detail
+
+
+def test_memory_that_nothing_tells_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without /proc/meminfo there is no advice, and no error."""
+    monkeypatch.setattr(machine, "memory_available_kb", lambda: None)
+    findings = Findings()
+    machine.examine_memory(ffmpeg_ran=True, findings=findings)
+    assert [finding.mark for finding in findings.lines] == ["warn"]
 
 
 @pytest.mark.parametrize(("matters", "mark"), [(True, "FAIL"), (False, "warn")])

@@ -23,7 +23,8 @@ LAYERS = (
     # Pure: the wire's JSON; YAML to settings; the page's parts.
     "payloads config brokerchoice web.history web.login web.metrics web.origin",
     # Single things of the machine.
-    "certificates files guard interfaces lean memory moment mqttclient network sendqueue service tap threads store",
+    "certificates chance files guard interfaces lean memory moment mqttclient network sendqueue service tap threads"
+    " store",
     # The child, the files in the state folder and their lock, the broker's connection.
     "announced brokerfile child console hardware intent lock broker knock narrator vitals",
     "installed protocol probe",

@@ -25,6 +25,7 @@ from yiagent.events import (
 )
 from yiagent.machine import (
     AWAY_RETRY_S,
+    BETTER_NEEDS_KB,
     BLOCKED_STEP_S,
     FAILED_RETRY_S,
     FIRST_STEP_UP_AFTER_OOM_S,
@@ -37,6 +38,7 @@ from yiagent.machine import (
     LONGEST_BACKOFF_S,
     MOST_DOUBLINGS,
     MOST_RELAUNCHES,
+    NO_ROOM,
     NOT_CARRIED,
     STALL_NOTICE_S,
     STEP_DOWN_AFTER_S,
@@ -45,6 +47,7 @@ from yiagent.machine import (
     VERDICT_S,
     Limits,
     State,
+    heeds_memory,
     step,
 )
 from yiagent.model import Failure, Phase, Reason, ReasonCode
@@ -66,10 +69,13 @@ class Bench:
     state: State = field(default_factory=State)
     now: float = 1000.0
     effects: Effects = ()
+    available_kb: int | None = None
 
     def feed(self, *events: Event) -> Bench:
         for event in events:
-            self.state, self.effects = step(self.state, event, self.now, LIMITS)
+            available_kb = self.available_kb if heeds_memory(self.state, event, self.now) else None
+            limits = replace(LIMITS, available_kb=available_kb)
+            self.state, self.effects = step(self.state, event, self.now, limits)
         return self
 
     def after(self, seconds: float) -> Bench:
@@ -452,6 +458,94 @@ def test_the_owners_word_gives_hd_its_chance() -> None:
     assert stepped_down().feed(Wanted(1), Exited(CLOSED)).effects == (Launch(1),)
 
 
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def short(state: State | None = None) -> Bench:
+    return Bench(state or State(), available_kb=BETTER_NEEDS_KB - 1)
+
+
+def test_hd_is_not_launched_without_room_for_it() -> None:
+    """What would be killed is not tried: SD at once, with the reason until it flows, and HD again after ten minutes."""
+    bench = short().feed(AUTO)
+    assert (bench.effects, bench.state.phase, bench.state.reason) == ((Launch(2),), Phase.STARTING, NO_ROOM)
+    assert bench.state.better_at - bench.now == FIRST_STEP_UP_AFTER_OOM_S
+    assert bench.feed(Flowing()).state.reason is None
+    bench.available_kb = BETTER_NEEDS_KB
+    assert flow(bench, FIRST_STEP_UP_AFTER_OOM_S).state.trying
+    assert bench.feed(Exited(CLOSED)).effects == (Launch(1),)
+
+
+@pytest.mark.parametrize("available_kb", [BETTER_NEEDS_KB, None])
+def test_hd_is_launched_where_there_is_room_or_nobody_knows(available_kb: int | None) -> None:
+    """The threshold itself is enough; a machine that tells nothing is not held to be short."""
+    assert Bench(available_kb=available_kb).feed(AUTO).effects == (Launch(1),)
+
+
+def test_without_a_choice_what_is_wanted_is_launched() -> None:
+    """`channel: hd` is taken at its word, and SD alone has nothing lesser: however little memory there is."""
+    assert short().feed(Wanted(1)).effects == (Launch(1),)
+    assert short().feed(Wanted(1), Exited(OUT_OF_MEMORY)).time_out().effects == (Launch(1),)
+
+
+def test_every_launch_of_hd_asks_for_room() -> None:
+    """After a back-off, a restart by command, a look, another key: memory may have gone meanwhile."""
+    for bench in (
+        Bench().feed(AUTO, Exited(CRASHED)),
+        Bench().feed(AUTO, Exited(CLOSED), Knocked(1, CLOSED)),
+        Bench().feed(AUTO, Pressed()),
+        Bench().feed(AUTO),
+        Bench().feed(AUTO, Wanted(3, lesser=4)),
+    ):
+        bench.available_kb = BETTER_NEEDS_KB - 1
+        if bench.state.away:
+            bench.feed(Knocked(1, None))
+        elif bench.state.phase is Phase.BACKING_OFF:
+            bench.time_out()
+        else:
+            bench.feed(Exited(CLOSED, relaunch=bench.state.phase is Phase.STARTING))
+        assert bench.effects == (Launch(bench.state.lesser or 0),)
+        assert bench.state.reason is NO_ROOM
+
+
+def test_sd_is_not_ended_for_an_hd_that_has_no_room() -> None:
+    """The viewers see no break: it is looked again ten minutes later, each time, since nothing was tried in vain."""
+    bench = short(Bench().feed(AUTO, Flowing(), Exited(OUT_OF_MEMORY), Flowing()).state)
+    for _ in range(3):
+        bench.after(bench.state.better_at - bench.now).feed(Flowing())
+        assert (bench.state.phase, bench.state.reason, bench.effects) == (Phase.STREAMING, None, ())
+        assert bench.state.better_at - bench.now == FIRST_STEP_UP_AFTER_OOM_S
+    assert bench.state.in_vain == 1
+    bench.available_kb = None
+    assert flow(bench, FIRST_STEP_UP_AFTER_OOM_S).state.trying
+
+
+def test_sd_that_runs_goes_on_when_auto_is_asked_for_without_room() -> None:
+    """`channel/set auto` on a machine short of memory: what runs is what would run."""
+    bench = short(Bench().feed(Wanted(2), Flowing()).state).feed(AUTO)
+    assert (bench.effects, bench.state.phase, bench.state.reason) == ((), Phase.STREAMING, None)
+    assert bench.state.stepped_down
+
+
+def test_memory_that_goes_while_sd_is_ended_for_hd() -> None:
+    """Room at the decision and none at the launch: SD again."""
+    bench = flow(Bench().feed(AUTO, Flowing(), Exited(OUT_OF_MEMORY), Flowing()), FIRST_STEP_UP_AFTER_OOM_S)
+    assert bench.state.trying
+    bench.available_kb = BETTER_NEEDS_KB - 1
+    bench.feed(Exited(CLOSED))
+    assert (bench.effects, bench.state.trying, bench.state.reason) == ((Launch(2),), False, NO_ROOM)
+
+
+def test_memory_is_asked_for_where_it_matters() -> None:
+    """Not at each of the two reports a second of a stream that goes well."""
+    bench = Bench().feed(AUTO, Flowing())
+    assert not heeds_memory(bench.state, Flowing(), bench.now)
+    assert heeds_memory(bench.state, Exited(CLOSED), bench.now)
+    bench.feed(Exited(OUT_OF_MEMORY), Flowing())
+    assert not heeds_memory(bench.state, Flowing(), bench.now)
+    assert heeds_memory(bench.state, Flowing(), bench.state.better_at)
+
+
 # --- any history ------------------------------------------------------------------------------------------------------
 
 failures = st.sampled_from([CLOSED, REFUSED, OUT_OF_MEMORY])
@@ -467,20 +561,21 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(Exited, failures, st.booleans()),
     st.builds(TimedOut, st.one_of(st.none(), failures)),
 )
-histories = st.lists(st.tuples(events, st.floats(0, 400)), max_size=60)
+rooms = st.sampled_from([None, BETTER_NEEDS_KB, 0])
+histories = st.lists(st.tuples(events, st.floats(0, 400), rooms), max_size=60)
 
 
 @settings(max_examples=1000, deadline=None)
 @given(histories)
-def test_from_any_history(history: list[tuple[Event, float]]) -> None:
+def test_from_any_history(history: list[tuple[Event, float, int | None]]) -> None:
     """From any sequence of events: no phase without a way out, never two children, never `streaming` without media."""
     state, now, children = State(), 0.0, 0
-    for event, seconds in history:
+    for event, seconds, available_kb in history:
         now += seconds
         if isinstance(event, Exited) and children == 0:
             continue  # No child, no exit: the supervisor posts it once for each launch.
         before = state
-        state, effects = step(state, event, now, replace(LIMITS, jitter=0.75))
+        state, effects = step(state, event, now, replace(LIMITS, jitter=0.75, available_kb=available_kb))
         if isinstance(event, Exited):
             children -= 1
         for effect in effects:
@@ -488,6 +583,7 @@ def test_from_any_history(history: list[tuple[Event, float]]) -> None:
                 children += 1
                 assert state.phase is Phase.STARTING
                 assert effect.job == state.running == state.target
+                assert available_kb != 0 or state.lesser is None or effect.job == state.lesser, "no room for it"
             else:
                 assert children == 1, "a signal for nobody"
         assert children in (0, 1)
@@ -506,13 +602,13 @@ def test_from_any_history(history: list[tuple[Event, float]]) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(histories)
-def test_from_any_history_off_leads_to_idle(history: list[tuple[Event, float]]) -> None:
+def test_from_any_history_off_leads_to_idle(history: list[tuple[Event, float, int | None]]) -> None:
     """However things stand, OFF ends in `idle` within the kill escalation once the child obeys KILL."""
     state, now = State(), 0.0
-    for event, seconds in history:
+    for event, seconds, available_kb in history:
         now += seconds
         if not isinstance(event, Exited) or state.running is not None:
-            state, _ = step(state, event, now, LIMITS)
+            state, _ = step(state, event, now, replace(LIMITS, available_kb=available_kb))
     state, effects = step(state, Wanted(None), now, LIMITS)
     for _ in range(4):
         if Send(Signal.KILL) in effects or state.phase is Phase.IDLE:
@@ -527,13 +623,13 @@ def test_from_any_history_off_leads_to_idle(history: list[tuple[Event, float]]) 
 
 @settings(max_examples=300, deadline=None)
 @given(histories)
-def test_from_any_history_on_leads_to_a_launch(history: list[tuple[Event, float]]) -> None:
+def test_from_any_history_on_leads_to_a_launch(history: list[tuple[Event, float, int | None]]) -> None:
     """However things stand, ON leads to a running child again: nothing is ever given up."""
     state, now = State(), 0.0
-    for event, seconds in history:
+    for event, seconds, available_kb in history:
         now += seconds
         if not isinstance(event, Exited) or state.running is not None:
-            state, _ = step(state, event, now, LIMITS)
+            state, _ = step(state, event, now, replace(LIMITS, available_kb=available_kb))
     state, _ = step(state, Wanted(9), now, LIMITS)
     for _ in range(3):
         if state.running == 9:

@@ -15,10 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from yiagent import memory
 from yiagent.ffmpeg import Job
 from yiagent.guard import Guard
 from yiagent.installed import InstalledFfmpeg
-from yiagent.machine import Limits
+from yiagent.machine import BETTER_NEEDS_KB, Limits
 from yiagent.model import Audio, Channel, Level, Phase, ReasonCode, Transport
 from yiagent.redact import Redactor, Secret
 from yiagent.store import Journal
@@ -61,6 +62,7 @@ class Stage:
     def __init__(
         self, child: str, *, start_timeout_s: float = 15, stall_timeout_s: float = 2, pictures: bool = False
     ) -> None:
+        self.available_kb: int | None = None
         self.redactor = Redactor()
         self.redactor.learn(KEY)
         self.journal = Journal(self.redactor, level=Level.DEBUG, clock=time.time, monotonic=time.monotonic)
@@ -79,6 +81,7 @@ class Stage:
             guard=self.guard,
             on_change=self._note,
             open_tap=(lambda: Tap(self.news.set)) if pictures else None,
+            available_kb=lambda: self.available_kb,
         )
 
     def _note(self) -> None:
@@ -251,6 +254,58 @@ def test_a_start_that_never_ends_is_ended() -> None:
 
     stage = play("says_nothing.py", act, start_timeout_s=1)
     assert stage.reasons == [ReasonCode.SOURCE_UNREACHABLE]
+
+
+def test_without_room_for_hd_sd_streams() -> None:
+    """No HD is started only to be killed; the log says why, and when HD is tried again."""
+
+    async def act(stage: Stage) -> None:
+        stage.available_kb = BETTER_NEEDS_KB - 1
+        stage.supervisor.want(job(), lesser=job(channel=Channel.SD))
+        await stage.until_phase(Phase.STREAMING)
+        assert stage.supervisor.active_channel is Channel.SD
+
+    stage = play("streams.py", act)
+    assert (len(stage.pids), stage.reasons) == (1, [ReasonCode.OUT_OF_MEMORY])
+    assert "going on in SD, because this machine has not enough memory for HD" in stage.text()
+    assert "tried again in 10 minutes" in stage.text()
+
+
+def test_hd_by_the_owners_word_is_started_without_room() -> None:
+    """`channel: hd` is taken at its word; that memory is short is told once, and again when it is so again."""
+    warning = "HD is started with hardly any memory left"
+
+    async def act(stage: Stage) -> None:
+        for available_kb, told in ((BETTER_NEEDS_KB, 0), (0, 1), (0, 1), (None, 1), (0, 2)):
+            stage.available_kb = available_kb
+            stage.supervisor.want(job())
+            await stage.until_phase(Phase.STREAMING)
+            assert stage.supervisor.active_channel is Channel.HD
+            assert stage.text().count(warning) == told
+            stage.supervisor.want(None)
+            await stage.until_phase(Phase.IDLE)
+        stage.supervisor.want(job(channel=Channel.SD))
+        await stage.until_phase(Phase.STREAMING)
+        assert stage.text().count(warning) == 2
+
+    play("streams.py", act)
+
+
+def test_a_kill_that_no_kernel_counts_is_taken_for_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before Linux 4.13 nothing tells why ffmpeg got SIGKILL: SD takes over."""
+    monkeypatch.setattr(memory, "_VMSTAT", Path("/proc/no-such-file"))
+
+    async def act(stage: Stage) -> None:
+        stage.supervisor.want(job(), lesser=job(channel=Channel.SD))
+        await stage.until_phase(Phase.STREAMING)
+        channels = [stage.supervisor.active_channel]
+        os.kill(stage.pids[0], signal.SIGKILL)
+        await stage.until(lambda: len(stage.pids) == 2)
+        await stage.until_phase(Phase.STREAMING)
+        assert [*channels, stage.supervisor.active_channel] == [Channel.HD, Channel.SD]
+
+    stage = play("streams.py", act)
+    assert stage.reasons == [ReasonCode.OUT_OF_MEMORY]
 
 
 @pytest.mark.parametrize(

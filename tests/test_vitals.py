@@ -70,7 +70,6 @@ def test_a_machine_that_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in (
         "cpu_percent",
-        "virtual_memory",
         "net_io_counters",
         "getloadavg",
         "sensors_temperatures",
@@ -78,6 +77,7 @@ def test_a_machine_that_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         monkeypatch.setattr(psutil, name, refuse)
     monkeypatch.setattr("yiagent.vitals.interface_of_default_route", refuse)
+    monkeypatch.setattr("yiagent.vitals.memory_available_kb", lambda: None)
     vitals = Vitals(None)
     monkeypatch.setattr(vitals, "_agent", None)
     vitals.sample(flow=None, sent_bytes=0, streaming_s=0, child_pid=None)
@@ -91,3 +91,10 @@ def test_an_interface_that_is_not_there() -> None:
     vitals = Vitals("no-such-interface")
     sample = vitals.sample(flow=None, sent_bytes=0, streaming_s=0, child_pid=None)
     assert (sample.interface, sample.tx_kbps, sample.rx_kbps) == ("no-such-interface", None, None)
+
+
+def test_memory_is_what_everything_else_goes_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One function says how much can be had, to the sample as to the launch of HD."""
+    monkeypatch.setattr("yiagent.vitals.memory_available_kb", lambda: 12_936)
+    sample = Vitals("lo").sample(flow=None, sent_bytes=0, streaming_s=0, child_pid=None)
+    assert sample.memory_available_kb == 12_936

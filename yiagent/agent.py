@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from yiagent.certificates import system_authorities
 from yiagent.commands import Change, Command, RefusalCode, Refused, Restart, TakeSnapshot
@@ -15,12 +17,16 @@ from yiagent.redact import Redactor, Secret
 from yiagent.settings import Config
 from yiagent.store import Journal, Store
 from yiagent.supervisor import Supervisor
+from yiagent.threads import in_daemon_thread
 from yiagent.urls import parse_server
 
 _NO_SERVER = Reason(
     ReasonCode.NOT_CONFIGURED, "No server is set. Send its URL to server/set, or URL and key to url/set."
 )
 _NO_KEY = Reason(ReasonCode.NOT_CONFIGURED, "No stream key is set. Send it to key/set; the server's site shows it.")
+
+# A card that hangs keeps one command waiting for so long, and none from being carried out.
+SAVE_TIMEOUT_S: Final = 5.0
 
 _NO_PICTURES = "pictures are off: set snapshot.enabled: true in the configuration, and restart the agent"
 
@@ -71,7 +77,7 @@ class Agent:
         self._journal = journal
         self._redactor = redactor
         self._take_picture = take_picture
-        self._turn = asyncio.Lock()
+        self._saving: asyncio.Task[None] | None = None
         self._learn_secrets()
 
     def begin(self) -> None:
@@ -84,7 +90,8 @@ class Agent:
         self._carry_out()
 
     async def execute(self, command: Command) -> None:
-        """Carry out one command. When it returns, the wish is on disk and in the snapshot. Raises `Refused`.
+        """Carry out one command. When it returns, the wish is in the snapshot, and on disk unless the log says that it
+        could not be saved. Raises `Refused`.
 
         `TakeSnapshot` returns when the picture is in the store; it takes seconds, and keeps no other command waiting.
         """
@@ -93,11 +100,16 @@ class Agent:
                 raise Refused(RefusalCode.NOT_AVAILABLE, _NO_PICTURES)
             await self._take_picture()
             return
-        async with self._turn:
-            if isinstance(command, Restart):
-                self._supervisor.press()
-            elif command != Change():
-                await self._change(command)
+        if isinstance(command, Restart):
+            self._supervisor.press()
+        elif command != Change():
+            self._change(command)
+            await self._saved_or_given_up()
+
+    async def settle(self) -> None:
+        """Return when what was wished is on disk, or cannot be brought there."""
+        if self._saving is not None:
+            await asyncio.wait({self._saving})
 
     def refresh(self) -> None:
         """Put together the snapshot anew; called whenever the supervisor's part of it may have changed."""
@@ -142,7 +154,7 @@ class Agent:
     def _has(self, channel: Channel) -> bool:
         return channel is Channel.AUTO or self._config.source.url(channel) is not None
 
-    async def _change(self, change: Change) -> None:
+    def _change(self, change: Change) -> None:
         if change.channel is not None and not self._has(change.channel):
             message = f"this camera has no {change.channel} channel: source.{change.channel} is not configured"
             raise Refused(RefusalCode.NOT_AVAILABLE, message)
@@ -155,11 +167,30 @@ class Agent:
         )
         self._learn_secrets()
         self._carry_out()
-        if self._intent != self._saved:
-            await self._save()
 
-    async def _save(self) -> None:
-        intent = self._intent
+    async def _saved_or_given_up(self) -> None:
+        """Wait for the disk, but for one that hangs no longer than a moment: more commands may come."""
+        hangs = self._failed_to_save
+        if self._saving is None or self._saving.done():
+            hangs = False
+            self._saving = asyncio.create_task(self._save_all())
+        done, _ = await asyncio.wait({self._saving}, timeout=0 if hangs else SAVE_TIMEOUT_S)
+        if done:
+            self._saving.result()
+        elif not self._failed_to_save:
+            self._failed_to_save = True
+            self._journal.error(
+                f"The wish could not be saved in {self._file.path.parent} so far (it does not answer): "
+                "it is carried out now, but will not survive a restart of the agent"
+            )
+
+    async def _save_all(self) -> None:
+        # What is wished while one wish is on its way to the disk follows it there.
+        while (intent := self._intent) != self._saved:
+            if not await self._save(intent) and intent == self._intent:
+                return
+
+    async def _save(self, intent: Intent) -> bool:
         try:
             # A card may take its time to sync; the stream and the other front end do not wait for it.
             await self._save_beside(intent)
@@ -175,11 +206,15 @@ class Agent:
                 self._journal.info("The wish is saved again")
             self._failed_to_save = False
             self._saved = intent
+            return True
+        return False
 
     async def _save_beside(self, intent: Intent) -> None:
         try:
-            await asyncio.to_thread(self._file.save, intent)
-        except RuntimeError:
+            await in_daemon_thread(lambda: self._file.save(intent))
+        except OSError as error:
+            if error.errno != errno.EAGAIN:
+                raise
             # No room for a thread: then everyone waits.
             self._file.save(intent)
 

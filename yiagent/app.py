@@ -141,7 +141,7 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
         await _within(STOP_PICTURE_S, pictures.stop() if pictures is not None else None)
         await _within(STOP_FFMPEG_S, supervisor.stop() if not tasks[0].done() else None)
         supervisor.kill()
-        await _within(STOP_LINK_S, mqtt.stop())
+        await _within(STOP_LINK_S, _both(mqtt.stop(), agent.settle()))
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -228,6 +228,10 @@ async def _until(stop: asyncio.Event, supervisor: asyncio.Task[None]) -> None:
             supervisor.result()
     finally:
         waiting.cancel()
+
+
+async def _both(first: Awaitable[None], second: Awaitable[None]) -> None:
+    await asyncio.gather(first, second)
 
 
 async def _within(seconds: float, work: Awaitable[None] | None) -> None:

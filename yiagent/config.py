@@ -105,7 +105,7 @@ def _read_secret(path: Path) -> str:
     if len(data) > MAX_SECRET_FILE_BYTES:
         raise OSError(0, "is too large for a password")
     try:
-        return data.decode("utf-8-sig").rstrip("\r\n")
+        return data.decode("utf-8-sig").rstrip("\r\n\x1a")
     except UnicodeDecodeError:
         raise OSError(0, "is not UTF-8 text") from None
 

@@ -22,6 +22,12 @@ class Fault:
         return f"{where}{self.path}: {self.message}" if self.path else f"{where}{self.message}"
 
 
+# How DOS, and an editor that copies it, ends a file.
+_DOS_END = re.compile(rb"\x1a[\x1a\r\n]*\Z")
+_LINE_END = re.compile(rb"\r\n?|\n")
+# A mark, or every other byte a NUL: text as some editors on Windows save it.
+_WIDE = re.compile(rb"\xff\xfe|\xfe\xff|\0\0\xfe\xff|(?:[^\0]\0){2}|(?:\0[^\0]){2}", re.DOTALL)
+_NO_TABS = "there is a tab: replace it, and every other one, by spaces"
 _NO_TAGS = "a value that begins with ! (a tag) must stand in quotes"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 # No setting lies deeper; of what does, the end is told.
@@ -74,8 +80,9 @@ class Document:
 
     def read(self, text: bytes) -> dict[str, Any] | None:
         """The document's settings; None where the text is no document of settings at all."""
+        text = _DOS_END.sub(b"", text)
         try:
-            # PyYAML's reader takes UTF-8 with or without a mark, and any line ending.
+            # PyYAML's reader takes UTF-8 with or without a mark, UTF-16 with one, and any line ending.
             loader = _Loader(text)
             try:
                 node = loader.get_single_node()
@@ -91,10 +98,10 @@ class Document:
             mark = error.problem_mark or error.context_mark
             problem = f"{error.problem or error.context}"
             # PyYAML quotes the handle of a tag that it does not know.
-            problem = _NO_TAGS if "tag handle" in problem else problem
+            problem = _NO_TAGS if "tag handle" in problem else _NO_TABS if r"'\t'" in problem else problem
             self._fail(mark.line + 1 if mark else None, f"is not valid YAML: {problem}")
         except yaml.reader.ReaderError:
-            self._fail(None, "is not text in UTF-8, or holds control characters")
+            self._fail(*_why_no_text(text))
         except RecursionError:
             self._fail(None, "is nested too deeply")
         else:
@@ -138,3 +145,20 @@ class Document:
             self.lines[here] = line
             result[key_node.value] = self._value(value_node, here)
         return result
+
+
+def _why_no_text(text: bytes) -> tuple[int | None, str]:
+    """What is wrong with bytes that PyYAML's reader refuses, and in which line."""
+    if _WIDE.match(text) is not None:
+        return None, "is saved as UTF-16 or UTF-32: save it again, as UTF-8"
+    try:
+        characters = text.decode()
+    except UnicodeDecodeError as error:
+        return _line(text[: error.start]), "is not text in UTF-8: save the file again, as UTF-8"
+    odd = yaml.reader.Reader.NON_PRINTABLE.search(characters)
+    before = characters[: odd.start()] if odd is not None else ""
+    return _line(before.encode()), "holds control characters, as no text in UTF-8 does: delete them"
+
+
+def _line(before: bytes) -> int:
+    return len(_LINE_END.findall(before)) + 1

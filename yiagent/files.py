@@ -41,9 +41,10 @@ def set_aside(path: Path) -> Path | None:
     """Rename an unreadable file so that it is neither used nor lost; its new name, or None where that failed."""
     for number in range(1, MOST_KEPT_ASIDE + 1):
         aside = path.with_name(f"{path.name}.unreadable-{number}")
-        if aside.exists() and number < MOST_KEPT_ASIDE:
-            continue
         try:
+            # Of a card that fails or is gone, not even this can be asked.
+            if aside.exists() and number < MOST_KEPT_ASIDE:
+                continue
             path.replace(aside)
         except OSError:
             return None

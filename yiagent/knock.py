@@ -6,7 +6,6 @@ What keeps a peer from answering is told in the words that ffmpeg's own failure 
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from yiagent.chance import between
 from yiagent.diagnosis import Diagnosis
 from yiagent.model import Failure
 from yiagent.network import ADDRESS_TIMEOUT_S, addresses_of, connect, is_far, port_of
@@ -123,6 +123,6 @@ class Knocker:
                         return
                     is_early = time.monotonic() - began < EARLY_S
                     period_s = FAR_PERIOD_S if result.far else EARLY_PERIOD_S if is_early else NEAR_PERIOD_S
-                await asyncio.sleep(period_s * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
+                await asyncio.sleep(period_s * between(1 - JITTER, 1 + JITTER))
         except Exception as error:
             self._on_bug(error)

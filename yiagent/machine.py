@@ -81,6 +81,11 @@ STEP_DOWN_AFTER_S: Final = 7.0
 FIRST_STEP_UP_S: Final = 60.0
 FIRST_STEP_UP_AFTER_OOM_S: Final = 600.0
 MOST_DOUBLINGS: Final = 6
+# The better of two jobs is launched where so much memory can be had. ffmpeg takes 2 to 3 MB while it copies 720p (0.8
+# of them its own, the rest its program, read from the card), the kernel up to 1 MB for its sockets; the last 2 MB hold
+# what runs already, which would else be read from the card again and again. A camera at rest has about 13 MB. While
+# the lesser job runs, what it holds comes on top: so it takes a little more to return to HD than to begin with it.
+BETTER_NEEDS_KB: Final = 6 * 1024
 # The better job has proved itself when it has run for this long without a break; then the wait is the first one again.
 HELD_S: Final = 600.0
 
@@ -91,6 +96,9 @@ UPLINK_SLOW: Final = Reason(
 )
 NOT_CARRIED: Final = Reason(
     ReasonCode.UPLINK_SLOW, "The connection to the server does not carry HD. Changing to the SD channel."
+)
+NO_ROOM: Final = Reason(
+    ReasonCode.OUT_OF_MEMORY, "This machine has not enough memory left to start HD. The SD channel needs less."
 )
 STALLED: Final = Reason(ReasonCode.STALLED, "No more video reached the server, though nothing had reported an error.")
 
@@ -118,11 +126,20 @@ class Knock(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The configured time-outs, and `jitter`: a factor the supervisor draws anew for every event."""
+    """The configured time-outs, and what the supervisor finds out anew for every event.
+
+    `jitter`: a factor. `available_kb`: the memory that can be had; None: not known, or of no matter (`heeds_memory`).
+    """
 
     start_timeout_s: float
     stall_timeout_s: float
     jitter: float = 1.0
+    available_kb: int | None = None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether there is memory for the better of two jobs, as far as anybody knows."""
+        return self.available_kb is None or self.available_kb >= BETTER_NEEDS_KB
 
     @property
     def stall_notice_s(self) -> float:
@@ -193,6 +210,11 @@ def step(state: State, event: Event, now: float, limits: Limits) -> Step:
     return TABLE[state.phase, type(event)](state, event, now, limits)
 
 
+def heeds_memory(state: State, event: Event, now: float) -> bool:
+    """Whether what follows may hang on the memory there is: media that flows, twice a second, asks for it rarely."""
+    return not isinstance(event, Flowing) or _is_better_due(state, now)
+
+
 # --- what happens ---------------------------------------------------------------------------------------------------
 
 
@@ -201,6 +223,9 @@ def _ignore(state: State, event: Event, now: float, limits: Limits) -> Step:
 
 
 def _launch(state: State, now: float, limits: Limits) -> Step:
+    fitting = _fitting(state, now, limits)
+    if fitting is not state:
+        state = replace(fitting, failure=Failure(NO_ROOM))
     job = state.target
     assert job is not None
     state = replace(
@@ -299,6 +324,20 @@ def _can_step_down(state: State) -> bool:
     return state.lesser is not None and not state.stepped_down
 
 
+def _is_better_due(state: State, now: float) -> bool:
+    return state.stepped_down and now >= state.better_at
+
+
+def _fitting(state: State, now: float, limits: Limits) -> State:
+    """With the lesser job, if there is one, for a target where the better one has no room."""
+    return _wait_for_room(state, now) if _can_step_down(state) and not limits.has_room else state
+
+
+def _wait_for_room(state: State, now: float) -> State:
+    # Nothing was tried and nobody was hurt: no wait grows for it.
+    return replace(state, stepped_down=True, trying=False, better_at=now + FIRST_STEP_UP_AFTER_OOM_S)
+
+
 def _obstructed(state: State, obstacle: Reason, now: float, limits: Limits) -> Step:
     return _fail(state, Failure(obstacle, needs_person=True), now, limits)
 
@@ -318,7 +357,7 @@ def _wanted_without_child(state: State, event: Event, now: float, limits: Limits
 def _wanted_with_child(state: State, event: Event, now: float, limits: Limits) -> Step:
     assert isinstance(event, Wanted)
     obstacle = Failure(event.obstacle, needs_person=True) if event.obstacle is not None else None
-    state = _wish(state, event)
+    state = _fitting(_wish(state, event), now, limits) if not _is_same(state, event) else state
     if obstacle is not None:
         return _stop(state, now, After.RETRY, obstacle)
     if event.job is None:
@@ -411,7 +450,10 @@ def _flowing(state: State, event: Event, now: float, limits: Limits) -> Step:
         if _can_step_down(state) and now - state.slow_since >= STEP_DOWN_AFTER_S:
             state = _step_down(state, FIRST_STEP_UP_S, now)
             return _stop(state, now, After.LAUNCH, Failure(NOT_CARRIED), blocked=True)
-    elif state.stepped_down and now >= state.better_at:
+    elif _is_better_due(state, now):
+        if not limits.has_room:
+            # The lesser one goes on: ending it to find that out would cost the viewers a break.
+            return _wait_for_room(state, now), ()
         return _stop(replace(state, stepped_down=False, trying=True), now, After.LAUNCH, None)
     return state, ()
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from yiagent.broker import CUT, NO_ANSWER, Acknowledged, Closed, Connected, Connection, Ended, Event, Received
+from yiagent.chance import between
 from yiagent.commands import Command, Refused, TakeSnapshot, parse_command, parse_request
 from yiagent.model import BrokerStatus, Info, Level, LogLine, Origin
 from yiagent.notice import Notice
@@ -282,7 +282,7 @@ class MqttLink:
         if self._announcer is not None and message.topic == self._announcer.birth_topic:
             # A retained one tells of an earlier birth: whoever was born then finds what is retained too.
             if message.payload == BORN and not message.retained and self._greets_at is None:
-                self._greets_at = time.monotonic() + random.uniform(*BIRTH_WAIT_S)  # noqa: S311
+                self._greets_at = time.monotonic() + between(*BIRTH_WAIT_S)
                 self._news.set()
             return
         if message.retained:
@@ -470,7 +470,7 @@ class MqttLink:
     async def _wait(self, failures: int) -> None:
         longest = min(LONGEST_WAIT_S, 2.0 ** min(failures, 10))
         # Jitter: after a broker's restart, a fleet must not come back in one instant.
-        deadline = time.monotonic() + random.uniform(0.3, 1.0) * longest  # noqa: S311
+        deadline = time.monotonic() + between(0.3, 1.0) * longest
         while not self._stopping and time.monotonic() < deadline:
             self._news.clear()
             await self._sleep(deadline - time.monotonic())

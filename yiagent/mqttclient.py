@@ -38,6 +38,18 @@ if getattr(paho, "ssl", None) is None:
     vars(paho)["ssl"] = _NoSsl
 
 
+def _pair() -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    return ours, theirs
+
+
+# By which paho wakes its own thread. It makes them of two TCP connections to 127.0.0.1, as Windows needs it: where the
+# loopback interface is not up, as on a camera that has just been switched on, there would be no MQTT at all.
+vars(paho)["_socketpair_compat"] = _pair
+
+
 def use_ssl() -> None:
     """Have paho use the real `ssl`, also where it was loaded without."""
     if vars(paho)["ssl"] is _NoSsl:

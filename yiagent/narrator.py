@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 
-from yiagent.events import Event, Exited, Uplink
+from yiagent.events import Event, Exited, Flowing, Uplink, Wanted
 from yiagent.ffmpeg import Job
 from yiagent.machine import UPLINK_SLOW, State
-from yiagent.model import Failure, Level, Phase, Reason
+from yiagent.model import Failure, Level, Phase, Reason, ReasonCode
 from yiagent.store import Journal
 from yiagent.urls import parse_server
+
+_NO_MEMORY = "this machine has not enough memory for HD"
 
 
 class Narrator:
@@ -20,6 +22,7 @@ class Narrator:
         self._same_failures = 0
         self._told: Reason | None = None
         self._failed_at: float | None = None
+        self._told_no_room = False
 
     def heard(self, level: Level) -> Level:
         """How severe a line of ffmpeg's is just now: of a failure told already, it is for those who look for it."""
@@ -50,18 +53,27 @@ class Narrator:
         if state.phase is Phase.IDLE:
             self._forget()
 
+    def tell_room(self, *, has_room: bool) -> None:
+        """Tell that HD is launched in want of memory, there being nothing lesser: once, until a launch has room."""
+        if not has_room and not self._told_no_room:
+            self._journal.warning(
+                "HD is started with hardly any memory left: the kernel may end ffmpeg or another program for it."
+                " channel/set sd needs less"
+            )
+        self._told_no_room = not has_room
+
     def _tell_channel(self, before: State, event: Event, state: State) -> None:
         """What `channel: auto` does, and why: each change is a restart that the viewers see."""
         if state.stepped_down and not before.stepped_down:
-            if before.trying and not before.slow:
-                why = "the try in HD failed"
-            elif isinstance(event, Exited):
-                why = "this machine has not enough memory for HD"
-            else:
+            if isinstance(event, Wanted) or _is_for_memory(state):
+                why = _NO_MEMORY
+            elif isinstance(event, Flowing) or before.slow:
                 why = "the connection to the server does not carry HD"
-            minutes = round((state.better_at - time.monotonic()) / 60)
-            when = f"{minutes} minute{'' if minutes == 1 else 's'}"
-            self._journal.warning(f"channel auto: going on in SD, because {why}. HD is tried again in {when}")
+            else:
+                why = "the try in HD failed"
+            self._journal.warning(f"channel auto: going on in SD, because {why}. HD is tried again in {_wait(state)}")
+        elif before.stepped_down and state.better_at > before.better_at:
+            self._journal.debug(f"channel auto: still in SD, because {_NO_MEMORY}. HD is tried again in {_wait(state)}")
         elif state.trying and not before.trying:
             self._journal.info("channel auto: trying HD again")
 
@@ -93,3 +105,12 @@ class Narrator:
 
     def _forget(self) -> None:
         self._same_failures, self._told, self._failed_at = 0, None, None
+
+
+def _is_for_memory(state: State) -> bool:
+    return state.failure is not None and state.failure.reason.code is ReasonCode.OUT_OF_MEMORY
+
+
+def _wait(state: State) -> str:
+    minutes = round((state.better_at - time.monotonic()) / 60)
+    return f"{minutes} minute{'' if minutes == 1 else 's'}"

@@ -11,7 +11,7 @@ from yiagent.diagnosis import Diagnosis
 from yiagent.ffmpeg import Capabilities, Job, Plan, camera_picture_arguments, keyframe_picture_arguments
 from yiagent.guard import Guard
 from yiagent.installed import FfmpegUnusable, InstalledFfmpeg, cannot_start
-from yiagent.memory import REMUX_OOM_SCORE, offer_to_oom_killer, oom_kills
+from yiagent.memory import REMUX_OOM_SCORE, offer_to_oom_killer, oom_kills, was_killed_for_memory
 from yiagent.model import Channel, Level, Origin, ReasonCode
 from yiagent.progress import parse_message
 from yiagent.redact import Redactor, Secret
@@ -108,7 +108,7 @@ class Stills:
 def _why(diagnosis: Diagnosis, status: int | None, *, of_camera: bool, kills: int | None, timeout_s: float) -> str:
     """Why ffmpeg gave no picture, in words."""
     if status is not None:
-        failure = diagnosis.ended(status, flowed=False, killed_for_memory=lambda: oom_kills() != kills)
+        failure = diagnosis.ended(status, flowed=False, killed_for_memory=lambda: was_killed_for_memory(kills))
         code, message = failure.reason.code, failure.reason.message
         of_its_own = code in _OF_THIS_MACHINE or status < 0
         if of_its_own or (of_camera and (not diagnosis.input_open or code is ReasonCode.SOURCE_NO_VIDEO)):

@@ -7,7 +7,6 @@ process, on purpose: the service manager starts it again, and the stream resumes
 from __future__ import annotations
 
 import asyncio
-import random
 import signal
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from yiagent import knock, machine
+from yiagent.chance import between
 from yiagent.child import Child, is_stopped
 from yiagent.diagnosis import Diagnosis, is_expected
 from yiagent.events import Event, Exited, Flowing, Knocked, Launch, Pressed, Signal, TimedOut, Unsuited, Uplink, Wanted
@@ -24,7 +24,13 @@ from yiagent.guard import Guard
 from yiagent.installed import FfmpegUnusable, InstalledFfmpeg, cannot_start
 from yiagent.knock import JITTER, Knocker
 from yiagent.machine import Knock, Limits, State
-from yiagent.memory import REMUX_OOM_SCORE, offer_to_oom_killer, oom_kills
+from yiagent.memory import (
+    REMUX_OOM_SCORE,
+    memory_available_kb,
+    offer_to_oom_killer,
+    oom_kills,
+    was_killed_for_memory,
+)
 from yiagent.model import Audio, Channel, Failure, Flow, Level, Origin, Phase, Progress, Reason, ReasonCode
 from yiagent.moment import Moment
 from yiagent.narrator import Narrator
@@ -68,7 +74,8 @@ class Supervisor:
     """Holds what the owner wants against what the one child does. `on_change` is called after what counts.
 
     `on_turn` is called at every turn of the loop, which takes at the most `turn_s`: the sign of life for a watchdog.
-    `open_tap`: makes the pipe for the keyframes of a launch; None where nobody wants them.
+    `open_tap`: makes the pipe for the keyframes of a launch; None where nobody wants them. `available_kb`: how much
+    memory can be had; None where that is not known.
     """
 
     def __init__(
@@ -83,6 +90,7 @@ class Supervisor:
         on_turn: Callable[[], None] = lambda: None,
         turn_s: float | None = None,
         open_tap: Callable[[], Tap] | None = None,
+        available_kb: Callable[[], int | None] = memory_available_kb,
     ) -> None:
         self._ffmpeg = ffmpeg
         self._limits = limits
@@ -94,6 +102,7 @@ class Supervisor:
         self._on_turn = on_turn
         self._turn_s = turn_s
         self._open_tap = open_tap
+        self._available_kb = available_kb
         self._inbox: asyncio.Queue[Event | BaseException] = asyncio.Queue()
         self._state = State()
         self._since = Moment(time.monotonic())
@@ -231,9 +240,11 @@ class Supervisor:
             event = Exited(self._clean(event.failure), event.relaunch)
             self._forget_run()
         # Not a secret: agents of one household must not all come back in the same instant.
-        jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
-        limits = replace(self._limits, jitter=jitter)
-        self._state, effects = machine.step(before, event, time.monotonic(), limits)
+        jitter = between(1 - JITTER, 1 + JITTER)
+        now = time.monotonic()
+        available_kb = self._available_kb() if machine.heeds_memory(before, event, now) else None
+        limits = replace(self._limits, jitter=jitter, available_kb=available_kb)
+        self._state, effects = machine.step(before, event, now, limits)
         if self._state.phase is not before.phase:
             self._since = Moment(time.monotonic())
         if self._state.deadline != before.deadline or self._state.phase is not before.phase:
@@ -245,6 +256,8 @@ class Supervisor:
         self._knock_or_not(before)
         for effect in effects:
             if isinstance(effect, Launch):
+                if self._jobs[effect.job].channel is Channel.HD:
+                    self._narrator.tell_room(has_room=limits.has_room)
                 await self._launch(self._jobs[effect.job])
             else:
                 self._send(_SIGNALS[effect.signal])
@@ -333,7 +346,7 @@ class Supervisor:
         """What the end of a child means, learning from it what the next launch needs."""
         diagnosis = run.diagnosis
         failure = diagnosis.ended(
-            status, flowed=run.meter.flowed, killed_for_memory=lambda: _was_killed_for_memory(run.oom_kills)
+            status, flowed=run.meter.flowed, killed_for_memory=lambda: was_killed_for_memory(run.oom_kills)
         )
         learned = self._learn(run)
         relaunch = learned if run.looking else learned and not run.meter.flowed
@@ -436,12 +449,3 @@ _CAMERA_SENDS_NOTHING: Final = Reason(
 _FFMPEG_STANDS_STILL: Final = Reason(
     ReasonCode.STALLED, "ffmpeg was stopped by something on this machine (SIGSTOP). It is replaced."
 )
-
-
-def _was_killed_for_memory(kills_at_start: int | None) -> bool:
-    """Whether the kernel ended something for want of memory since. A kernel that does not count gets the benefit:
-
-    on a small machine SIGKILL from outside has hardly another cause.
-    """
-    kills = oom_kills()
-    return kills is None or kills_at_start is None or kills > kills_at_start

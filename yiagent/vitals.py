@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 import psutil
 
 from yiagent.interfaces import interface_of_default_route
+from yiagent.memory import memory_available_kb
 from yiagent.model import Flow, Telemetry
 
 # ffmpeg reports twice a second; with none for this long, nothing has left since the last one.
@@ -53,7 +54,7 @@ class Vitals:
             rx_kbps=rx_kbps,
             interface=interface,
             cpu_percent=_try(lambda: psutil.cpu_percent(interval=None)),
-            memory_available_kb=_try(lambda: psutil.virtual_memory().available // 1024),
+            memory_available_kb=memory_available_kb(),
             agent_rss_kb=_try(lambda: self._agent.memory_info().rss // 1024),
             remux_rss_kb=_try(lambda: psutil.Process(child_pid).memory_info().rss // 1024) if child_pid else None,
             load_1m=_try(lambda: round(psutil.getloadavg()[0], 2)),

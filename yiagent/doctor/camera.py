@@ -12,7 +12,7 @@ from yiagent.doctor.ffmpeg import Ffmpeg, has_decoder
 from yiagent.doctor.findings import Findings
 from yiagent.ffmpeg import AAC, Job, Plan, look_arguments
 from yiagent.knock import camera_failure, ffmpeg_message
-from yiagent.memory import oom_kills
+from yiagent.memory import oom_kills, was_killed_for_memory
 from yiagent.model import Audio, Channel
 from yiagent.network import addresses_of, connect, port_of
 from yiagent.progress import Message, parse_message
@@ -118,7 +118,7 @@ async def _look(ffmpeg: Ffmpeg, job: Job, plan: Plan) -> _Look:
         failure = (
             look.diagnosis.late()
             if status is None
-            else look.diagnosis.ended(status, flowed=False, killed_for_memory=lambda: oom_kills() != kills)
+            else look.diagnosis.ended(status, flowed=False, killed_for_memory=lambda: was_killed_for_memory(kills))
         )
         look.failure = failure.reason.message
     elif look.diagnosis.video_codec is None:

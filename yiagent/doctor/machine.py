@@ -13,6 +13,7 @@ import psutil
 
 from yiagent.doctor.findings import Findings
 from yiagent.doctor.state import readable_bytes
+from yiagent.memory import memory_available_kb
 from yiagent.redact import Secret
 
 # A camera's static build takes 2 to 3 MB, a distribution's about 60.
@@ -26,19 +27,23 @@ EARLIEST_YEAR: Final = 2024
 
 def examine_memory(*, ffmpeg_ran: bool, findings: Findings) -> None:
     """Look at memory and swap. What the doctor holds itself is about what the agent will, so it is not counted."""
-    memory = psutil.virtual_memory()
+    available_kb = memory_available_kb()
+    if available_kb is None:
+        findings.warn("memory", "/proc/meminfo does not tell how much of it can be had")
+        return
+    available = available_kb * 1024
     with warnings.catch_warnings():
         # psutil warns of counters that old kernels lack.
         warnings.simplefilter("ignore")
-        swap = psutil.swap_memory().total
+        total, swap = psutil.virtual_memory().total, psutil.swap_memory().total
     needed = _ffmpeg_bytes() if ffmpeg_ran else LARGE_FFMPEG_BYTES
     tell = (
-        f"{readable_bytes(memory.available)} of {readable_bytes(memory.total)} available, "
+        f"{readable_bytes(available)} of {readable_bytes(total)} available, "
         f"{readable_bytes(swap) if swap else 'no'} swap; ffmpeg takes about {readable_bytes(needed)}"
     )
-    if memory.available < needed:
+    if available < needed:
         findings.warn("memory", f"{tell}: that will hardly fit. End other programs, add swap, or use a smaller ffmpeg")
-    elif memory.available < needed + HD_MARGIN_BYTES:
+    elif available < needed + HD_MARGIN_BYTES:
         findings.warn("memory", f"{tell}: HD will hardly fit; set stream.channel to sd")
     else:
         findings.ok("memory", f"{tell}: enough for HD")
@@ -69,7 +74,8 @@ def examine_clock(*, certificates_matter: bool, findings: Findings) -> None:
 def examine_file(file: Path, secrets: list[Secret], findings: Findings) -> None:
     """Look at who may read the configuration, where a secret stands in it."""
     mode = file.stat().st_mode
-    text = file.read_text(errors="replace")
+    # UTF-16, which some editors write, is but these letters with a NUL beside each.
+    text = file.read_text(errors="replace").replace("\0", "")
     if not any(secret.reveal() in text for secret in secrets):
         findings.ok("configuration", f"{file}")
     elif mode & stat.S_IROTH:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 import time
 from asyncio import sslproto
@@ -142,6 +143,10 @@ class Connections:
         loop = asyncio.get_running_loop()
         # asyncio takes as many connections at once as it lets wait; many of them are to wait, and few to be taken.
         server = await loop.create_server(lambda: _Door(self._meet), host, port, backlog=TAKEN_AT_ONCE)
+        if not server.sockets:
+            # asyncio passes over addresses of a family that the kernel lacks, were they all there are.
+            server.close()
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
         for listener in server.sockets:
             with contextlib.suppress(OSError), listener.dup() as same:
                 same.listen(MOST_WAITING)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import math
 import os
 import socket
@@ -196,6 +197,8 @@ def _searched() -> tuple[str, ...]:
 def _in_words(error: Exception) -> str:
     if isinstance(error, socket.gaierror):
         return "the name does not resolve to an address (web.host)"
+    if isinstance(error, OSError) and error.errno == errno.EAFNOSUPPORT:
+        return "this machine has no IPv6: set web.host to 0.0.0.0"
     if isinstance(error, OSError) and error.errno:
         # asyncio puts the whole address into `strerror`.
         return f"{os.strerror(error.errno)} (web.host, web.port)"
