@@ -57,7 +57,8 @@ def power_on_while_on_air_is_back_by_itself(scene: Scene) -> None:
     with scene.make_camera(settings={"stream": {"autostart": True}}) as camera:
         scene.wait_for_media(camera, width=1280, timeout_s=120.0)
         camera.power_cycle()
-        scene.measured["power-on to media"] = f"{scene.wait_for_media(camera, width=1280, timeout_s=120.0):.1f} s"
+        scene.wait_for_media(camera, width=1280, timeout_s=120.0)
+        scene.measured["power-on to media"] = f"{camera.since_power_on_s:.1f} s"
 
 
 @check
@@ -93,17 +94,20 @@ def a_pulled_card_and_a_killed_agent(scene: Scene) -> None:
     with scene.make_camera(settings={"stream": {"autostart": True}}) as camera:
         scene.wait_for_media(camera, timeout_s=120.0)
         agent = camera.pids("python3")[0]
-        position = scene.listener.position
+        position, began = scene.listener.position, time.monotonic()
         camera.run(f"kill -9 {agent}")
         scene.wait_until_online(camera, after=position)
-        scene.measured["killed: media again after"] = f"{scene.wait_for_media(camera):.1f} s"
+        scene.wait_for_media(camera)
+        scene.measured["killed: media again after"] = f"{time.monotonic() - began:.1f} s"
         position = scene.listener.position
         camera.pull_card()
         wait_until(lambda: not camera.pids("python3") and not camera.pids("ffmpeg"), PATIENCE_S, "the agent to end")
         _expect_stock(camera)
+        began = time.monotonic()
         camera.insert_card()
         scene.wait_until_online(camera, after=position)
-        scene.measured["card back: media again after"] = f"{scene.wait_for_media(camera):.1f} s"
+        scene.wait_for_media(camera)
+        scene.measured["card back: media again after"] = f"{time.monotonic() - began:.1f} s"
         expect(camera.boots == 1, "the camera has rebooted")
 
 
@@ -118,7 +122,7 @@ def a_full_tmp_and_no_memory(scene: Scene) -> None:
         scene.command("stream/set", "ON")
         scene.wait_for_media(camera)
         camera.empty_tmp()
-        position = scene.listener.position
+        position, began = scene.listener.position, time.monotonic()
         camera.eat_memory()
         killed = [name for _, name in camera.oom_kills]
         expect(killed, "the kernel has killed nothing")
@@ -126,9 +130,9 @@ def a_full_tmp_and_no_memory(scene: Scene) -> None:
         _expect_stock(camera)
         if not camera.pids("python3"):
             scene.wait_until_online(camera, after=position)
-        scene.measured["no memory"] = (
-            f"killed {', '.join(killed)}; media again after {scene.wait_for_media(camera):.1f} s"
-        )
+        scene.wait_for_media(camera)
+        took = time.monotonic() - began
+        scene.measured["no memory"] = f"killed {', '.join(killed)}; media again {took:.1f} s after it began"
 
 
 @check
@@ -136,7 +140,8 @@ def hd_that_does_not_fit_is_sd(scene: Scene) -> None:
     """Where the vendor's programs leave too little for HD, `auto` goes on in SD and says why."""
     with scene.make_camera(settings={"stream": {"autostart": True}}, processes={"rmm": 15 * 1024}) as camera:
         scene.wait_for_media(camera, width=640, timeout_s=150.0)
-        lines = [m.text for m in scene.listener.on(f"yiagent/{DEVICE}/log") if "going on in SD" in m.text]
+        said = scene.listener.messages[scene.since :]
+        lines = [m.text for m in said if m.topic == f"yiagent/{DEVICE}/log" and "SD" in m.text]
         expect(lines, "it does not say why")
         _expect_stock(camera)
         scene.measured["memory it could give"] = f"{camera.memory().available_kb} kB"
@@ -159,7 +164,7 @@ def faults_of_the_configuration_stand_on_the_card(scene: Scene) -> None:
         _wait_for_file(camera, PROBLEMS, "started 3 times")
         expect(not camera.pids("python3"), "the agent runs in spite of three bad boots")
     # The owner mends both.
-    camera.card.write("yiagent/yiagent.yaml", scene.configuration(camera.folder / "content", {}).encode())
+    camera.card.write("yiagent/yiagent.yaml", scene.configuration({}).encode())
     camera.card.remove(BAD_BOOTS)
     position = scene.listener.position
     with camera:

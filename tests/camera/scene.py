@@ -47,6 +47,8 @@ class Scene:
     rtmp: RtmpServer
     listener: Listener
     measured: dict[str, str] = field(default_factory=dict)
+    # What is heard before belongs to an earlier camera.
+    since: int = 0
     _cameras: int = 0
 
     # --- the camera ---
@@ -59,17 +61,18 @@ class Scene:
         folder = self.folder / f"camera-{self._cameras}"
         content = folder / "content"
         shutil.copytree(built_card(), content)
-        (content / "yiagent" / "yiagent.yaml").write_text(self.configuration(content, settings or {}))
+        (content / "yiagent" / "yiagent.yaml").write_text(self.configuration(settings or {}))
         for name, text in (files or {}).items():
             (content / name).write_text(text)
         for topic in ("availability", "info", "state", "snapshot"):
             self.listener.publish(f"yiagent/{DEVICE}/{topic}", b"", retain=True)
         self.listener.publish(f"homeassistant/device/{DEVICE}/config", b"", retain=True)
+        self.since = self.listener.position
         return EmulatedCamera(folder, card=content, **options)
 
-    def configuration(self, content: Path, settings: Json) -> str:
+    def configuration(self, settings: Json) -> str:
         """The card's own settings with this machine's addresses, as a PC writes them: CRLF, and a mark in front."""
-        configuration = yaml.safe_load((content / "yiagent" / "yiagent.yaml").read_text())
+        configuration = yaml.safe_load((built_card() / "yiagent" / "yiagent.yaml").read_text())
         own: Json = {
             "mqtt": {"host": HOST, "port": self.broker.port, "keepalive_s": 10},
             "destination": {"server": self.rtmp.url().replace("127.0.0.1", HOST), "key": KEY},
@@ -92,17 +95,20 @@ class Scene:
 
     def said(self, topic: str) -> Json:
         """The last that was heard on one of its topics."""
-        heard = [message for message in self.listener.on(f"yiagent/{DEVICE}/{topic}") if message.payload]
-        return dict(json.loads(heard[-1].payload)) if heard else {}
+        whole = f"yiagent/{DEVICE}/{topic}"
+        heard = [message for message in self.listener.messages[self.since :] if message.topic == whole]
+        return dict(json.loads(heard[-1].payload)) if heard and heard[-1].payload else {}
 
-    def wait_until_online(self, camera: EmulatedCamera, *, after: int = 0, timeout_s: float = ONLINE_S) -> None:
+    def wait_until_online(
+        self, camera: EmulatedCamera, *, after: int | None = None, timeout_s: float = ONLINE_S
+    ) -> None:
         """Return when the agent in the camera has connected, from this position in what was heard on."""
         topic = f"yiagent/{DEVICE}/availability"
         try:
             self.listener.wait_for(
                 lambda message: message.topic == topic and message.payload == b"online",
                 *(timeout_s, "the agent to be online"),
-                after=after,
+                after=self.since if after is None else after,
             )
         except PeerError as error:
             raise PeerError(f"{error}\n{look(camera)}") from None

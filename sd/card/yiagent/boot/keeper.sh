@@ -193,6 +193,8 @@ keep_it_running() {
 
 # --- all of it ---
 
+# Of Python, and of whatever it starts: there are no others on a camera.
+export SSL_CERT_FILE="$home/ca-certificates.crt"
 mkdir -p "$place"
 wait_for_stock
 ifconfig lo 127.0.0.1 up
