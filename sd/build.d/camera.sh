@@ -6,7 +6,7 @@ set -euo pipefail
 small='-Os -ffunction-sections -fdata-sections'
 # Static, at a fixed address, so that nothing is relocated when it starts and every page of it can be dropped and read
 # again. zig asks for 16 MB of stack; musl would take that for each thread.
-static='-static -no-pie -Wl,--gc-sections -Wl,-z,stack-size=1048576 -lcamera-atomics'
+static='-static -no-pie -Wl,--gc-sections -Wl,-z,stack-size=1048576 -lcamera'
 
 # for_camera STEP...: from here on, this is compiled with the camera's tools, against what these steps have made.
 for_camera() {

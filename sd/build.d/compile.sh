@@ -2,13 +2,16 @@
 # The programs for the camera, each from its source to a stripped file. Sourced by sd/build.
 set -euo pipefail
 
-build_atomics() {
+# What zig's libraries lack, or have otherwise than we need it.
+build_support() {
   for_camera
-  local warnings='-std=c11 -Wall -Wextra -Werror -Wno-atomic-alignment'
-  # shellcheck disable=SC2086  # words
-  camera-cc $small $warnings -c "$root/sd/src/atomics.c" -o atomics.o
+  local warnings='-std=c11 -Wall -Wextra -Werror -Wno-atomic-alignment' name
+  for name in atomics strerror; do
+    # shellcheck disable=SC2086  # words
+    camera-cc $small $warnings -c "$root/sd/src/$name.c" -o $name.o
+  done
   mkdir "$out/lib"
-  camera-ar rcs "$out/lib/libcamera-atomics.a" atomics.o
+  camera-ar rcs "$out/lib/libcamera.a" atomics.o strerror.o
   export SD_LIBS=$out
   # shellcheck disable=SC2086
   camera-cc $small $warnings "$root/sd/src/test_atomics.c" -o test_atomics $static
@@ -55,7 +58,7 @@ build_openssl() {
 build_ffmpeg() {
   local kind=$1 version audio
   version=$(version_of ffmpeg)
-  for_camera atomics openssl
+  for_camera support openssl
   if [[ $kind == audio ]]; then
     audio=(--enable-swresample --enable-avdevice --enable-indev=lavfi --enable-encoder=aac
       --enable-decoder='aac,pcm_u8,pcm_alaw,pcm_mulaw,pcm_s16be,pcm_s16le,adpcm_g726,adpcm_g726le'
@@ -84,7 +87,7 @@ build_ffmpeg() {
 # One program that needs no other file than its library, lib/python311.zip beside it.
 build_python() {
   local psutil sources version
-  for_camera atomics zlib openssl
+  for_camera support zlib openssl
   cp -r "$(result source-python3.11)/python3.11" python
   cd python
   cp "$root/sd/build.d/Setup.local" Modules/

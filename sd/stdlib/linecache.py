@@ -1,4 +1,4 @@
-"""Stands in for `linecache` on the card, where there are no sources: no line of any file is known.
+"""Stands in for `linecache` on the card, where there are no sources: no line of any file is known. Saves 0.07 MB.
 
 Used by traceback and warnings, whose output then shows file, line number and function, but not the line. Left out: the
 reading of sources, and with it `tokenize`.

@@ -1,4 +1,4 @@
-"""Stands in for `shutil` on the card: where a program lies, how full a disk and how wide a terminal is. Saves 0.1 MB.
+"""Stands in for `shutil` on the card: where a program lies, how full a disk and how wide a terminal is. Saves 0.06 MB.
 
 Used by the agent and argparse. Left out: everything that copies, moves, removes or packs files.
 """

@@ -1,4 +1,4 @@
-"""Stands in for `typing` on the card, where nobody asks for types. Saves 0.3 MB.
+"""Stands in for `typing` on the card, where nobody asks for types. Saves 0.46 MB of memory.
 
 Used by the agent and most packages, to write annotations, aliases and bases down. Left out: whatever looks at types
 when the program runs. Every name is there, and may be subscribed to, called, or-ed and inherited from, to no effect.
