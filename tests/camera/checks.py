@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
 import urllib.request
 from typing import Any
@@ -140,9 +141,13 @@ def hd_that_does_not_fit_is_sd(scene: Scene) -> None:
     """Where the vendor's programs leave too little for HD, `auto` goes on in SD and says why."""
     with scene.make_camera(settings={"stream": {"autostart": True}}, processes={"rmm": 15 * 1024}) as camera:
         scene.wait_for_media(camera, width=640, timeout_s=150.0)
-        said = scene.listener.messages[scene.since :]
-        lines = [m.text for m in said if m.topic == f"yiagent/{DEVICE}/log" and "SD" in m.text]
-        expect(lines, "it does not say why")
+        topic = f"yiagent/{DEVICE}/log"
+        line = scene.listener.wait_for(
+            lambda message: message.topic == topic and "going on in SD" in message.text,
+            *(PATIENCE_S, "why it is SD"),
+            after=scene.since,
+        )
+        scene.measured["why"] = json.loads(line.payload)["message"]
         _expect_stock(camera)
         scene.measured["memory it could give"] = f"{camera.memory().available_kb} kB"
 

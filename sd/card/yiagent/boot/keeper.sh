@@ -200,6 +200,8 @@ wait_for_stock
 ifconfig lo 127.0.0.1 up
 read_less_ahead
 wait_for_card
+# A start-up that was run as a whole has put another /tmp over this one.
+mkdir -p "$place"
 if [ -z "$why_not" ] && ls "$home"/DISABLE* >/dev/null 2>&1; then
   why_not='The agent is off because there is a file DISABLE in the folder yiagent of the card.'
 fi
