@@ -13,7 +13,7 @@ import pytest
 
 from tests.peers.camera import REPOSITORY
 from yiagent import hardware
-from yiagent.hardware import claim, is_this_machine, machine_id, own_macs
+from yiagent.hardware import claim, is_this_machine, machine_id, machine_name, own_macs
 
 WIFI, LAN, GIVEN, OTHER = "0c:8c:24:00:00:01", "b8:27:eb:00:00:02", "02:42:ac:00:00:03", "6e:ba:c8:00:00:04"
 
@@ -220,3 +220,12 @@ sys.stdin.read()
     mine = claim(name)
     assert mine is not None
     mine.close()
+
+
+@pytest.mark.parametrize(
+    ("told", "name"), [("pi", "pi"), ("(none)", "Machine beside a camera"), ("", "Machine beside a camera")]
+)
+def test_a_machine_without_a_name_is_called_something(monkeypatch: pytest.MonkeyPatch, told: str, name: str) -> None:
+    """ "(none)" on a dashboard helps nobody."""
+    monkeypatch.setattr("socket.gethostname", lambda: told)
+    assert machine_name() == name

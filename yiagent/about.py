@@ -10,13 +10,11 @@ from typing import Final
 
 from yiagent import __version__
 from yiagent.installed import InstalledFfmpeg
-from yiagent.interfaces import own_address
+from yiagent.interfaces import ANY_ADDRESS, own_address
 from yiagent.model import Info
 from yiagent.settings import Config
 
 OWN_ADDRESS_S: Final = 60.0
-# What stands in web.host for every address of the machine.
-ANY_ADDRESS: Final = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not bound to
 
 
 class About:

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from yiagent.announced import Announced, AnnouncedFile, Parts
 from yiagent.discovery import MIGRATE, Announcement, Card, Machine, announcements, parts_of, removal
-from yiagent.hardware import claim, is_this_machine, machine_id, own_macs
+from yiagent.hardware import claim, is_this_machine, machine_id, machine_name, own_macs
 from yiagent.model import Info
 from yiagent.settings import Config
 from yiagent.store import Journal
@@ -133,7 +133,7 @@ class Announcer:
         device, source = self._config.device, self._config.source
         hosts = [url.host for url in (source.hd, source.sd) if url is not None]
         if not all(map(is_this_machine, hosts)):
-            self._machine = Machine(f"yiagent_machine_{machine_id()}", socket.gethostname())
+            self._machine = Machine(f"yiagent_machine_{machine_id()}", machine_name())
         elif device.mac is None and self._has_mac is not False:
             # Two devices with one address would be one device to Home Assistant: of two agents on a machine whose
             # cameras are streams of that machine, the first has it, and has it for good.

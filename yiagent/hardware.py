@@ -53,6 +53,13 @@ def machine_id() -> str:
     return hashlib.sha256(f"yiagent {text}".encode()).hexdigest()[:12]
 
 
+def machine_name() -> str:
+    """What people call this machine, as far as it has been given a name."""
+    name = socket.gethostname()
+    # What Linux says of one that has none.
+    return name if name not in ("", "(none)", "localhost") else "Machine beside a camera"
+
+
 def is_this_machine(host: str) -> bool:
     """Whether a URL's host is this machine by what is written there; asks no resolver."""
     name = host.lower().rstrip(".")

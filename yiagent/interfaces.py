@@ -10,6 +10,8 @@ import psutil
 
 _ROUTES: Final = Path("/proc/net/route")
 _LOOPBACK: Final = "127.0.0.1"
+# What stands in web.host for every address of the machine.
+ANY_ADDRESS: Final = ("0.0.0.0", "::", "")  # noqa: S104 - compared with, not bound to
 
 
 def interface_of_default_route() -> str | None:

@@ -139,7 +139,7 @@ def a_full_tmp_and_no_memory(scene: Scene) -> None:
 @check
 def hd_that_does_not_fit_is_sd(scene: Scene) -> None:
     """Where the vendor's programs leave too little for HD, `auto` goes on in SD and says why."""
-    with scene.make_camera(settings={"stream": {"autostart": True}}, processes={"rmm": 15 * 1024}) as camera:
+    with scene.make_camera(settings={"stream": {"autostart": True}}, processes={"rmm": 12800}) as camera:
         scene.wait_for_media(camera, width=640, timeout_s=150.0)
         topic = f"yiagent/{DEVICE}/log"
         line = scene.listener.wait_for(

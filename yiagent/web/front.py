@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from microdot import Request, Response
 from microdot.microdot import NoCaseDict
 
-from yiagent.interfaces import is_own_name
+from yiagent.interfaces import ANY_ADDRESS, is_own_name, own_address
 from yiagent.settings import PAGE_USER, WebConfig
 from yiagent.store import Journal
 from yiagent.threads import in_daemon_thread
@@ -75,7 +75,11 @@ class WebFront:
 
     def _listening(self) -> None:
         scheme = "https" if self._config.tls is not None else "http"
-        host = f"[{self._config.host}]" if ":" in self._config.host else self._config.host
+        # As a browser finds it, once there is a network; "0.0.0.0" is no address to type.
+        host = self._config.host
+        if host in ANY_ADDRESS and not (own := own_address()).startswith("127."):
+            host = own
+        host = f"[{host}]" if ":" in host else host
         where = f", its password is in {self._password.file}" if self._password.file is not None else ""
         self._journal.info(f"The page is at {scheme}://{host}:{self._config.port}/ (user {PAGE_USER}{where})")
         if self._password.fresh:
