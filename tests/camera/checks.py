@@ -53,6 +53,39 @@ def from_power_on_to_hd(scene: Scene) -> None:
 
 
 @check
+def as_slow_as_the_camera(scene: Scene) -> None:
+    """With 4 ns for an instruction, about the camera's speed: by its own clock, how long all of it takes."""
+    with scene.make_camera(settings={"stream": {"autostart": True, "channel": "hd"}}, icount=2) as camera:
+        scene.wait_until_online(camera, timeout_s=240.0)
+        scene.measured["power-on to online"] = f"{_uptime_s(camera):.1f} s"
+        scene.wait_for_media(camera, width=1280, timeout_s=240.0)
+        scene.measured["power-on to HD at the server, by itself"] = f"{_uptime_s(camera):.1f} s"
+        time.sleep(SETTLE_S)
+        pids = {name: camera.pids(name)[0] for name in ("python3", "ffmpeg")}
+        began, before = _uptime_s(camera), {name: camera.cpu_time(pid).total_s for name, pid in pids.items()}
+        busy, everything = _machine_s(camera)
+        time.sleep(2 * LOOK_S)
+        took = _uptime_s(camera) - began
+        for name, pid in pids.items():
+            share = (camera.cpu_time(pid).total_s - before[name]) / took
+            scene.measured[f"in hd: {name}"] = f"{share:.1%} of the processor"
+        busy_after, everything_after = _machine_s(camera)
+        share = (busy_after - busy) / (everything_after - everything)
+        scene.measured["in hd: all that runs, with the kernel's network"] = f"{share:.1%} of the processor"
+
+
+def _uptime_s(camera: EmulatedCamera) -> float:
+    """The camera's own time since its kernel started."""
+    return float(camera.read("/proc/uptime").split()[0])
+
+
+def _machine_s(camera: EmulatedCamera) -> tuple[float, float]:
+    """What its processor has been busy, and what it has been at all."""
+    ticks = [int(word) for word in camera.read("/proc/stat").splitlines()[0].split()[1:9]]
+    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
+
+
+@check
 def power_on_while_on_air_is_back_by_itself(scene: Scene) -> None:
     """The wish survives a power cut: live again with no command."""
     with scene.make_camera(settings={"stream": {"autostart": True}}) as camera:
