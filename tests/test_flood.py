@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.harness import AgentProcess, wait_for_state
 from tests.peers.broker import Broker, Listener
 from tests.peers.process import wait_until
-from yiagent.mqtt import LOG_BURST, LOG_PER_S
+from yiagent.logfeed import LOG_BURST, LOG_PER_S
 
 DEVICE = "flood-test"
 PATIENCE_S = 30.0

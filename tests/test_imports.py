@@ -80,9 +80,9 @@ STAYS: Final = {
     "names to addresses": "encodings.idna stringprep unicodedata",
     "the page": "microdot microdot.microdot zlib",
     "ours": "about agent announced app broker brokerchoice brokerfile certificates chance child cli commands console"
-    " diagnosis events ffmpeg files flow guard hardware installed intent interfaces knock lean lock machine memory"
-    " model moment mqtt mqttclient mqttfront narrator network notice payloads picturefeed probe progress protocol"
-    " redact rules sendqueue service settings store supervisor threads topics urls vitals",
+    " diagnosis events ffmpeg files flow guard hardware inbox installed intent interfaces knock lean lock logfeed"
+    " machine memory model moment mqtt mqttclient mqttfront narrator network notice payloads picturefeed probe progress"
+    " protocol redact rules sendqueue service settings store supervisor threads topics urls vitals",
     "ours, for Home Assistant": "announcer discovery",
     "ours, for the page": "web web.answers web.connections web.front web.head web.history web.live web.login"
     " web.metrics web.origin web.page web.password web.routes web.serve",

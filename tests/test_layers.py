@@ -35,7 +35,7 @@ LAYERS = (
     "picture",
     # The one door.
     "agent",
-    "announcer",
+    "announcer inbox logfeed",
     # The front ends, and the doctor (who examines what they are made of).
     "mqtt",
     "mqttfront",

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from yiagent.broker import CUT, NO_ANSWER, Acknowledged, Closed, Connected, Connection, Ended, Event, Received
+from yiagent.broker import CUT, NO_ANSWER, Acknowledged, Closed, Connected, Connection, Ended, Received
 from yiagent.chance import between
 from yiagent.commands import Command, Refused, TakeSnapshot, parse_command, parse_request
-from yiagent.model import BrokerStatus, Info, Level, LogLine, Origin
+from yiagent.inbox import Inbox
+from yiagent.logfeed import LogFeed
+from yiagent.model import BrokerStatus, Info
 from yiagent.notice import Notice
 from yiagent.payloads import answer_json, info_json, log_json, refusal_json, state_json, telemetry_json
 from yiagent.picturefeed import PictureFeed
@@ -35,16 +36,11 @@ LONGEST_UNANSWERED_S: Final = 300.0
 # How often is looked again, when something could not be said yet: what the broker must know, and what it may miss.
 TELL_AGAIN_S: Final = 1.0
 ROOM_AGAIN_S: Final = 0.2
-MOST_EVENTS: Final = 200
 # After Home Assistant has come up, so long: it subscribes first, and a fleet does not answer in one instant.
 BIRTH_WAIT_S: Final = (1.0, 10.0)
 BORN: Final = b"online"
 # So many who ask for a picture while one is being taken get an answer where it fails.
 MOST_ASKERS: Final = 10
-# Log lines towards the broker: at once, and per second. What falls behind further than BACKLOG is left out and told.
-LOG_BURST: Final = 30
-LOG_PER_S: Final = 5.0
-LOG_BACKLOG: Final = 100
 
 Execute = Callable[[Command], Awaitable[None]]
 T = TypeVar("T")
@@ -72,7 +68,7 @@ class MqttLink:
         self._journal = journal
         self._info = info
         self._execute = execute
-        self._inbox = _Inbox()
+        self._inbox = Inbox()
         self._news = asyncio.Event()
         self._log_sent = 0
         self._version = Version()
@@ -130,7 +126,7 @@ class MqttLink:
 
     async def _one_connection(self) -> tuple[Closed, bool]:
         """Serve one connection from its opening to its end: how it ended, and whether the broker had accepted it."""
-        self._inbox = _Inbox()
+        self._inbox = Inbox()
         connection = Connection(
             self._config,
             client_id=self._client_id,
@@ -389,7 +385,7 @@ class MqttLink:
     async def _pump(self, connection: Connection) -> None:
         """Publish what is new whenever something is. Only the latest state and sample ever wait."""
         sample = self._store.telemetry
-        log = _LogFeed(self._journal, self._log_sent)
+        log = LogFeed(self._journal, self._log_sent)
         while True:
             self._news.clear()
             connection.check_thread()
@@ -474,62 +470,3 @@ class MqttLink:
         while not self._stopping and time.monotonic() < deadline:
             self._news.clear()
             await self._sleep(deadline - time.monotonic())
-
-
-class _Inbox:
-    """A connection's events in their order. In a flood the oldest messages go: of an owner's wishes the last counts."""
-
-    def __init__(self) -> None:
-        self._events: deque[Event] = deque()
-        self._arrived = asyncio.Event()
-        self.left_out = 0
-
-    def put(self, event: Event) -> None:
-        """Add an event; what ends the connection always gets through."""
-        self._events.append(event)
-        if len(self._events) > MOST_EVENTS:
-            oldest = next((waiting for waiting in self._events if isinstance(waiting, Received)), None)
-            if oldest is not None:
-                self._events.remove(oldest)
-                self.left_out += 1
-        self._arrived.set()
-
-    async def get(self) -> Event:
-        """The next event, as soon as there is one."""
-        while not self._events:
-            self._arrived.clear()
-            await self._arrived.wait()
-        return self._events.popleft()
-
-
-class _LogFeed:
-    """The journal's lines for one connection, no faster than the limits, skipping what has fallen too far behind."""
-
-    def __init__(self, journal: Journal, sent: int) -> None:
-        self._journal = journal
-        self.sent = sent
-        self._allowance = float(LOG_BURST)
-        self._at = time.monotonic()
-
-    @property
-    def wait_s(self) -> float | None:
-        """How long until another line may be sent; None where there is none to send."""
-        return None if self.sent >= self._journal.last_seq else 1 / LOG_PER_S
-
-    def next(self) -> LogLine | None:
-        """The next line to send now."""
-        now = time.monotonic()
-        self._allowance = min(LOG_BURST, self._allowance + (now - self._at) * LOG_PER_S)
-        self._at = now
-        if self.sent >= self._journal.last_seq or self._allowance < 1:
-            return None
-        self._allowance -= 1
-        lines = self._journal.since(self.sent)
-        if self._journal.last_seq - self.sent > LOG_BACKLOG:
-            kept = lines[-LOG_BURST // 2 :]
-            left_out = kept[0].seq - 1 - self.sent
-            self.sent = kept[0].seq - 1
-            message = f"… {left_out} lines left out here: too many at once for the broker"
-            return LogLine(self.sent, kept[0].ts, Level.WARNING, Origin.AGENT, message)
-        self.sent = lines[0].seq
-        return lines[0]
