@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -465,6 +466,28 @@ def test_the_form_changes_and_changes_back(broker: Broker, tmp_path: Path) -> No
         assert not whole["entity"] & whole["device"]
 
     asyncio.run(run())
+
+
+def test_a_disk_that_hangs_holds_no_announcement_back(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even a change of the form, which is noted down before it is begun."""
+    monkeypatch.setattr("yiagent.announcer.NOTE_S", 0.05)
+    mended = threading.Event()
+
+    async def run() -> None:
+        async with Life(tmp_path, broker.port) as life:
+            await life.settled()
+        async with Life(tmp_path, broker.port, format="entity") as life:
+            monkeypatch.setattr(life.file, "save", lambda record: mended.wait())
+            await life.settled()
+            assert len(_announced_at(broker.port)) > 20
+            assert CAM not in _announced_at(broker.port)
+
+    try:
+        asyncio.run(run())
+    finally:
+        mended.set()
 
 
 def test_a_move_that_was_cut_short_begins_anew(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

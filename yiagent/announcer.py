@@ -18,6 +18,8 @@ from yiagent.topics import DiscoveryTopics, Topics
 
 # Home Assistant lets go of an entity, and takes it up, in tasks of its own; a message that comes in between is lost.
 MIGRATION_S: Final = 3.0
+# So long it waits for the disk; nobody's camera is to wait for Home Assistant on account of a card that hangs.
+NOTE_S: Final = 5.0
 # Whoever has it is the one agent of this machine whose camera is announced with the machine's own hardware address.
 _CLAIM: Final = "yiagent-hardware-address"
 
@@ -213,8 +215,10 @@ class Announcer:
         if record == self._record:
             return
         try:
-            await in_daemon_thread(lambda: self._file.save(record))
+            async with asyncio.timeout(NOTE_S):
+                await in_daemon_thread(lambda: self._file.save(record))
         except OSError as error:
-            self._journal.debug(f"What is announced could not be noted down ({error.strerror})")
+            # A disk that does not answer is one too: `TimeoutError`.
+            self._journal.debug(f"What is announced could not be noted down ({error.strerror or 'the disk hangs'})")
             return
         self._record = record

@@ -18,7 +18,7 @@ from playwright.sync_api import Page
 from tests.demo import DEVICE
 from tests.harness import AgentProcess
 from tests.homeassistant.checking import check, expect
-from tests.homeassistant.checks import ENTITIES, PICTURES
+from tests.homeassistant.checks import ENTITIES, PICTURES, UNKNOWN
 from tests.homeassistant.hass import Json
 from tests.homeassistant.stand import PATIENCE_S, Stand
 from tests.peers.camera import REPOSITORY
@@ -277,6 +277,9 @@ def _front_door(stand: Stand, discovery: Json | None = None, **config: Any) -> I
 def the_dashboard_shows_it(stand: Stand) -> None:
     """Both views without one card that complains; pictures of them, and of the device's page."""
     stand.see("binary_sensor.on_air", "on")
+    # A whole second on air at least, so that there is something to see.
+    for name in ("sensor.stream_bitrate", "sensor.upload"):
+        stand.see(name, lambda state: state not in UNKNOWN and float(state) > 100)
     text = (FILES / "dashboard.yaml").read_text().replace("front_door", DEVICE).replace("front-door", DEVICE)
     # The demo has not been there for an hour.
     text = text.replace("hours_to_show: 1\n", "hours_to_show: 0.1\n")
