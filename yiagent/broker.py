@@ -152,11 +152,15 @@ class Connection:
 
     async def open(self) -> None:
         """Connect. What becomes of it comes as events; never raises."""
+        hindrance: str | None
         try:
-            await in_daemon_thread(self._connect)
-            self._client.loop_start()
+            hindrance = await in_daemon_thread(self._connect_or_say)
+            if hindrance is None:
+                self._client.loop_start()
         except Exception as error:
-            self._emit(Closed(Ended.LOST, _in_words(error, self._config)))
+            hindrance = _in_words(error, self._config)
+        if hindrance is not None:
+            self._emit(Closed(Ended.LOST, hindrance))
 
     def check_thread(self) -> None:
         """Report the connection as lost where paho's thread has died: publishing would go on, and nothing be heard."""
@@ -233,6 +237,15 @@ class Connection:
         info = self.publish(topic, payload, qos=0, retain=retain)
         if info is not None:
             self._outlet.add(info, len(topic) + len(payload))
+
+    def _connect_or_say(self) -> str | None:
+        # The error stays in the thread: it holds the frames that it came through, and with them the socket of a
+        # connection whose certificate was refused, which nobody else would close before the garbage is collected.
+        try:
+            self._connect()
+        except Exception as error:
+            return _in_words(error, self._config)
+        return None
 
     def _connect(self) -> None:
         tls = self._config.tls
