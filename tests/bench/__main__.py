@@ -4,65 +4,79 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import tempfile
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from tests import bench
-from tests.bench.faults import faults
 from tests.bench.figures import Figure
 from tests.bench.memory import measure_memory
-from tests.bench.outcome import recovery_tables
+from tests.bench.options import RUNS, Options
 from tests.bench.page import measure_page
 from tests.bench.recovery import measure_recovery
+from tests.bench.report import Report, this_machine
 from tests.bench.start import measure_start
 
-RUNS = 9
+SECTIONS: dict[str, Callable[[Path, Options], list[Figure]]] = {
+    "start": measure_start,
+    "recovery": measure_recovery,
+    "weight": measure_memory,
+    "page": measure_page,
+}
 
 
 def main() -> int:
-    """Measure what is asked for and print it; the exit status is 0 whatever the figures are."""
+    """Measure what is asked for and print it; 0 whatever the figures are, 1 where something could not be measured."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=bench.__doc__)
-    parser.add_argument(
-        "what",
-        nargs="*",
-        choices=["start", "memory", "page", "recovery", []],
-        help="what to measure (start and memory; page, of 11 minutes, and recovery, of 15, only when asked for)",
-    )
-    parser.add_argument("--runs", type=int, help=f"how often ({RUNS}; recovery 5, its long rows 3)")
-    parser.add_argument("--quick", action="store_true", help="once each")
-    parser.add_argument("--long", action="store_true", help="recovery: the server stays away for 10 minutes, once")
+    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], help="what to measure (all of it)")
+    parser.add_argument("--runs", type=int, default=RUNS, help=f"how often each ({RUNS})")
+    parser.add_argument("--quick", action="store_true", help="once each, and short: only to see that it works")
+    parser.add_argument("--long", action="store_true", help="recovery: also the server away for 10 minutes")
     parser.add_argument("--rows", default="", metavar="TEXT", help="recovery: only the rows with this in their name")
-    parser.add_argument("--json", action="store_true", help="for machines")
-    options = parser.parse_args()
-    what = options.what or ["start", "memory"]
-    runs: int | None = 1 if options.quick else options.runs
-    rows = [fault for fault in faults(long=options.long) if options.rows in fault.name]
-    if not rows:
-        parser.error(f"no row of recovery has “{options.rows}” in its name")
-    figures: list[Figure] = []
-    recovered: list[Figure] = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if "start" in what:
-            figures += measure_start(folder / "start", runs or RUNS)
-        if "memory" in what:
-            figures += measure_memory(folder / "memory", runs or RUNS)
-        if "page" in what:
-            figures += measure_page(folder / "page", min(runs or RUNS, 5), quick=options.quick)
-        if "recovery" in what:
-            recovered = measure_recovery(folder / "recovery", rows, runs)
-    if options.json:
-        print(json.dumps([figure.as_json() for figure in figures + recovered]))
-        return 0
-    print(f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}; medians")
-    if figures:
-        print(*figures, sep="\n")
-    if recovered:
-        print(recovery_tables(recovered, rows))
-    return 0
+    parser.add_argument("--save", type=Path, metavar="FILE", help="keep the figures there, after each section")
+    parser.add_argument("--show", type=Path, nargs="+", metavar="FILE", help="measure nothing; print what was kept")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="for machines")
+    how.add_argument("--markdown", action="store_true", help="for the README")
+    asked = parser.parse_args()
+    options = Options(1 if asked.quick else asked.runs, asked.quick, asked.long, asked.rows)
+    if asked.show:
+        report, failed = Report.load(asked.show), False
+    else:
+        report = Report(this_machine())
+        failed = _measure(report, asked.sections or list(SECTIONS), options, asked.save)
+    if asked.json:
+        print(json.dumps(report.as_json(), ensure_ascii=False))
+    elif asked.markdown:
+        print(report.markdown())
+    else:
+        print(f"{report.text()}\n\n{report.heading}; medians, with the least and the greatest")
+    return 1 if failed else 0
+
+
+def _measure(report: Report, sections: list[str], options: Options, save: Path | None) -> bool:
+    """Into `report`; whether one failed. What is done is told at once, for all of it takes an hour."""
+    failed = False
+    for name in sections:
+        _tell(f"--- {name}")
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                report.sections[name] = SECTIONS[name](Path(folder), options)
+            except Exception:
+                # An hour is not thrown away for one section's mishap.
+                _tell(traceback.format_exc())
+                failed = True
+                continue
+        _tell(report.text(only=name))
+        if save is not None:
+            save.write_text(json.dumps(report.as_json(), ensure_ascii=False))
+    return failed
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,26 @@
-"""What a measurement leaves behind, and how it is printed."""
+"""What a measurement leaves behind."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+
+OURS = "yiagent"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured thing: its values in `unit`, and the aim that the median is held against where there is one.
+    """One measured thing: its values in `unit`, of `who`, and the aim that the median is held against where there is
+    one. A value of None is what did not happen within `limit`.
 
-    A value of None is what did not happen within `limit`.
+    Figures with the same `what` are of the same work in the same run, and stand side by side.
     """
 
-    name: str
+    what: str
     unit: str
     values: list[float | None]
+    who: str = OURS
     aim: float | None = None
     limit: float | None = None
 
@@ -27,53 +31,42 @@ class Figure:
         return None if math.isinf(middle) else middle
 
     @property
-    def verdict(self) -> str:
-        """Whether the aim is met; empty without one."""
+    def is_met(self) -> bool | None:
+        """Whether the median keeps to the aim; None without one."""
         if self.aim is None:
-            return ""
-        return f"aim ≤ {self.aim:g}: {'met' if self.median is not None and self.median <= self.aim else 'MISSED'}"
-
-    @property
-    def spread(self) -> str:
-        """The least and the greatest value."""
-        happened = [value for value in self.values if value is not None]
-        if not happened:
-            return ""
-        most = f"{max(happened):.1f}" if len(happened) == len(self.values) else self._never
-        return f"{min(happened):.1f} to {most}"
-
-    @property
-    def short(self) -> str:
-        """The median, for a table's cell."""
-        return self._never if self.median is None else f"{self.median:.1f}"
+            return None
+        return self.median is not None and self.median <= self.aim
 
     def as_json(self) -> dict[str, object]:
         """All of it, for machines; null is what did not happen within `limit`."""
-        return {
-            "name": self.name,
-            "unit": self.unit,
-            "values": self.values,
-            "aim": self.aim,
-            "limit": self.limit,
-            "median": self.median,
-        }
+        return {**asdict(self), "median": self.median, "met": self.is_met}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, object]) -> Figure:
+        """What `as_json` gave."""
+        return cls(**{name: value for name, value in fields.items() if name not in ("median", "met")})  # type: ignore[arg-type]
 
     def __str__(self) -> str:
-        spread = f"{self.spread}, n={len(self.values)}" if self.spread else f"n={len(self.values)}"
-        return f"{self.name:58} {self.short:>8} {self.unit:3} ({spread})  {self.verdict}".rstrip()
+        """Its median, and from where to where its values go."""
+        if self.median is None:
+            return "never" if self.limit is None else f"never in {number(self.limit)}"
+        if len(self.values) == 1:
+            return number(self.median)
+        happened = [value for value in self.values if value is not None]
+        most = number(max(happened)) if len(happened) == len(self.values) else "never"
+        return f"{number(self.median)} ({number(min(happened))}–{most})"
 
-    @property
-    def _never(self) -> str:
-        return "never" if self.limit is None else f"never ({self.limit:g} {self.unit})"
 
-
-def table(rows: list[list[str]]) -> str:
-    """The rows in columns, the first row a heading; all columns but the first stand to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
-        cells[0] = row[0].ljust(widths[0])
-        lines.append("  ".join(cells).rstrip())
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
+def number(value: float) -> str:
+    """Three digits of it, or as many as stand before the point; none that say nothing."""
+    size = abs(value)
+    text = (
+        f"{value:.0f}"
+        if size >= 100
+        else f"{value:.1f}"
+        if size >= 10
+        else f"{value:.2f}"
+        if size >= 0.1
+        else f"{value:.3f}"
+    )
+    return text.rstrip("0").rstrip(".") if "." in text else text

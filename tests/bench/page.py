@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from tests.bench.figures import Figure
+from tests.bench.options import Options
 from tests.harness import AgentProcess
 from tests.peers.broker import Broker, Listener
 from tests.peers.camera import LiveCamera
@@ -44,14 +45,14 @@ server.serve_forever()
 """
 
 
-def measure_page(folder: Path, runs: int, *, quick: bool) -> list[Figure]:
+def measure_page(folder: Path, options: Options) -> list[Figure]:
     """All of it; the five open pages once."""
     folder.mkdir(exist_ok=True)
     with Broker(folder / "broker") as broker, LiveCamera(folder / "camera") as camera:
-        figures = _answers(folder, broker, camera, runs)
+        figures = _answers(folder, broker, camera, options.runs)
         with Listener(broker.port, "yiagent/#") as listener:
-            figures += _memory(folder, broker, camera, listener, runs)
-        return figures + _open_pages(folder, broker, camera, QUICK_OPEN_S if quick else OPEN_S)
+            figures += _memory(folder, broker, camera, listener, options.runs)
+        return figures + _open_pages(folder, broker, camera, QUICK_OPEN_S if options.quick else OPEN_S)
 
 
 def _agent(folder: Path, broker: Broker, camera: LiveCamera, *, page: bool = True) -> AgentProcess:
@@ -79,9 +80,9 @@ def _answers(folder: Path, broker: Broker, camera: LiveCamera, runs: int) -> lis
             floor.kill()
             floor.wait()
     return [
-        Figure("page: bytes as sent", "kB", [kilobytes], LARGEST_PAGE_KB),
-        Figure("page: one answer of /api/state, with its connection", "ms", ours),
-        Figure("page: the same by Python's bare http.server", "ms", bare),
+        Figure("bytes as sent", "kB", [kilobytes], aim=LARGEST_PAGE_KB),
+        Figure("one answer of /api/state, with its connection", "ms", ours),
+        Figure("one answer of /api/state, with its connection", "ms", bare, "Python's bare http.server"),
     ]
 
 
@@ -111,8 +112,8 @@ def _memory(folder: Path, broker: Broker, camera: LiveCamera, listener: Listener
         added_rss.append((amounts[0].rss - amounts[1].rss) / 2**20)
         added_own.append((amounts[0].uss - amounts[1].uss) / 2**20)
     return [
-        Figure("page: memory that it adds to an idle agent, Rss", "MB", added_rss),
-        Figure("page: of that its own (USS)", "MB", added_own),
+        Figure("memory that it adds to an idle agent, Rss", "MB", added_rss),
+        Figure("of that its own (USS)", "MB", added_own),
     ]
 
 
@@ -132,10 +133,10 @@ def _open_pages(folder: Path, broker: Broker, camera: LiveCamera, open_s: float)
     minutes = open_s / 60
     span = f"{minutes:g} min" if minutes >= 1 else f"{open_s:g} s"
     return [
-        Figure(f"page: {PAGES} open pages, memory they add at once", "MB", [(at_first - closed) / 2**20]),
-        Figure(f"page: {PAGES} open pages, growth over {span}", "MB", [(at_last - at_first) / 2**20]),
-        Figure("page: processor a minute, idle, no page open", "ms", [alone_s / minutes * 1000]),
-        Figure("page: processor a minute, each open page", "ms", [(visited_s - alone_s) / minutes / PAGES * 1000]),
+        Figure(f"{PAGES} open pages, memory they add at once", "MB", [(at_first - closed) / 2**20]),
+        Figure(f"{PAGES} open pages, growth over {span}", "MB", [(at_last - at_first) / 2**20]),
+        Figure("processor a minute, idle, no page open", "ms", [alone_s / minutes * 1000]),
+        Figure("processor a minute, each open page", "ms", [(visited_s - alone_s) / minutes / PAGES * 1000]),
     ]
 
 

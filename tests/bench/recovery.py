@@ -18,9 +18,10 @@ from pathlib import Path
 
 import psutil
 
-from tests.bench.faults import Fault, Peers
+from tests.bench.faults import Fault, Peers, faults
 from tests.bench.figures import Figure
 from tests.bench.loops import FfmpegLoop, plain_command, tuned_command
+from tests.bench.options import Options
 from tests.bench.outcome import AGENT, CONTENDERS, GIVE_UP_S, GOP_S, PLAIN, TUNED, Outcome, in_words, recovery_figures
 from tests.bench.subject import DEVICE, TOPIC
 from tests.bench.wire import on_the_way, ports_of
@@ -82,8 +83,8 @@ class Arena:
         return all(count > STEADY_BYTES for count in self.counts().values())
 
 
-def measure_recovery(folder: Path, faults: list[Fault], runs: int | None) -> list[Figure]:
-    """All the faults' figures. `runs`: how often each is measured, instead of its own number."""
+def measure_recovery(folder: Path, options: Options) -> list[Figure]:
+    """All the faults' figures."""
     figures: list[Figure] = []
     with (
         Broker(folder / "broker") as broker,
@@ -92,9 +93,11 @@ def measure_recovery(folder: Path, faults: list[Fault], runs: int | None) -> lis
         Listener(broker.port, f"{TOPIC}/#") as listener,
     ):
         peers = Peers(camera, server, broker, listener)
-        for fault in faults:
+        for fault in faults(long=options.long):
+            if options.rows not in fault.name:
+                continue
             outcomes = []
-            count = runs or fault.runs
+            count = min(options.runs, fault.runs)
             for number in range(1, count + 1):
                 place = folder / f"{len(figures)}-{number}"
                 hold_s = fault.hold_in(number, count)

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from tests.bench.figures import Figure
+from tests.bench.options import Options
 from tests.bench.subject import PATIENCE_S, TOPIC, agent_on
 from tests.harness import latest_state, wait_for_state
 from tests.peers.broker import Broker, Listener
@@ -74,7 +75,7 @@ class ShellLoop(Peer):
         return any(child.name() == "mosquitto_sub" and child.net_connections() for child in children)
 
 
-def measure_start(folder: Path, runs: int) -> list[Figure]:
+def measure_start(folder: Path, options: Options) -> list[Figure]:
     """From the command on the broker to the start of ffmpeg, and to media at the server."""
     with (
         Broker(folder / "broker") as broker,
@@ -82,7 +83,7 @@ def measure_start(folder: Path, runs: int) -> list[Figure]:
         RtmpServer(folder / "server") as server,
         Listener(broker.port, f"{TOPIC}/#") as listener,
     ):
-        return _measure(folder, broker, camera, server, listener, runs)
+        return _measure(folder, broker, camera, server, listener, options.runs)
 
 
 def _measure(
@@ -110,7 +111,7 @@ def _measure(
         wait_until(lambda: loop.listens, PATIENCE_S, "the shell's subscription")
         shell += [starter.time(lambda: listener.publish(f"{TOPIC}/shell/set", "ON", qos=0)) for _ in range(runs)]
     return [
-        Figure("start: stream/set ON to ffmpeg's start, agent", "ms", to_start, START_AIM_MS),
-        Figure("start: the same, mosquitto_sub and a shell loop", "ms", shell),
-        Figure("start: stream/set ON to media at the server, agent", "ms", to_media),
+        Figure("stream/set ON to ffmpeg's start", "ms", to_start, aim=START_AIM_MS),
+        Figure("stream/set ON to ffmpeg's start", "ms", shell, "mosquitto_sub in a shell loop"),
+        Figure("stream/set ON to media at the server", "ms", to_media),
     ]
