@@ -30,36 +30,37 @@ CHILDREN = Path(__file__).parent / "children"
 # The camera's.
 PYTHON: Final = (3, 11)
 
-# Read the configuration, and forgotten once it is read (yiagent/lean.py).
+# Read the configuration, in a child of its own (yiagent/lean.py).
 LOADER: Final = {
-    "the command line": "argparse gettext",
+    "the command line": "argparse gettext shutil",
     "YAML": "yaml yaml.composer yaml.constructor yaml.dumper yaml.emitter yaml.error yaml.events yaml.loader yaml.nodes"
     " yaml.parser yaml.reader yaml.representer yaml.resolver yaml.scanner yaml.serializer yaml.tokens",
     "the schema": "voluptuous voluptuous.error voluptuous.schema_builder voluptuous.util voluptuous.validators"
     " decimal _decimal numbers",
+    # The child has the modules that the agent puts off (lean.defer_modules).
+    "inspect, which dataclasses ask for": "_ast _opcode ast dis importlib importlib._bootstrap"
+    " importlib._bootstrap_external importlib.machinery opcode",
+    "archives, of which shutil knows": "_bz2 _compression _lzma bz2 lzma",
     "ours": "yiagent.config yiagent.document",
 }
 # PyYAML's faster half: the camera's has none, and a distribution's may have none.
 ONLY_IN_SOME_BUILDS: Final = "yaml.cyaml yaml._yaml _yaml cython_runtime _cython_*"
 
 STAYS: Final = {
-    "what everything is made of": "__future__ _bisect _collections _collections_abc _functools _heapq _locale _operator"
-    " _sre _stat _string _struct _weakrefset bisect collections collections.abc contextlib copy copyreg enum"
-    " errno functools gc genericpath heapq importlib importlib._bootstrap importlib._bootstrap_external itertools"
+    "what everything is made of": "__future__ _collections _collections_abc _functools _heapq _locale _operator"
+    " _sre _stat _string _struct _weakrefset collections collections.abc contextlib copy copyreg enum"
+    " errno functools genericpath heapq itertools"
     " keyword math operator os os.path posixpath re re._casefix re._compiler re._constants re._parser reprlib stat"
     " string struct types warnings weakref",
     "pathlib, and URLs": "_socket array fnmatch ipaddress ntpath pathlib select selectors socket urllib urllib.parse",
     "dataclasses, typing": "_typing dataclasses typing typing.io typing.re",
-    # About 0.4 MB with what it takes apart; the camera's standard library has a slim one of its own.
-    "inspect, which dataclasses ask for": "_ast _opcode ast dis importlib.machinery inspect linecache opcode token"
-    " tokenize",
     "the loop, and children": "_asyncio _contextvars _posixsubprocess asyncio asyncio.base_events asyncio.base_futures"
     " asyncio.base_subprocess asyncio.base_tasks asyncio.constants asyncio.coroutines asyncio.events asyncio.exceptions"
     " asyncio.format_helpers asyncio.futures asyncio.locks asyncio.log asyncio.mixins asyncio.protocols asyncio.queues"
     " asyncio.runners asyncio.selector_events asyncio.sslproto asyncio.staggered asyncio.streams asyncio.subprocess"
     " asyncio.taskgroups asyncio.tasks asyncio.threads asyncio.timeouts asyncio.transports asyncio.trsock"
     " asyncio.unix_events concurrent concurrent.futures concurrent.futures._base contextvars locale signal subprocess",
-    "logging, which asyncio and paho ask for": "atexit logging textwrap threading traceback",
+    "logging, which asyncio and paho ask for": "atexit linecache logging textwrap threading token tokenize traceback",
     "threads beside the loop": "_queue queue",
     "JSON, bytes as text": "_json base64 binascii json json.decoder json.encoder json.scanner",
     "times as text, and psutil": "_datetime datetime",
@@ -68,27 +69,21 @@ STAYS: Final = {
     "the lock; the queues of sockets": "fcntl termios",
     "MQTT": "paho paho.mqtt paho.mqtt._packet paho.mqtt.client paho.mqtt.enums paho.mqtt.exception paho.mqtt.matcher"
     " paho.mqtt.packettypes paho.mqtt.properties paho.mqtt.reasoncodes paho.mqtt.subscribeoptions _uuid platform uuid",
-    # paho asks it whether there is a proxy. 1 MB on the camera, whose standard library has a stand-in instead, without
-    # anything of this list.
-    "urllib.request": "_random _bz2 _compression _lzma bz2 calendar email email._encoded_words email._parseaddr"
-    " email._policybase email.base64mime email.charset email.encoders email.errors email.feedparser email.header"
-    " email.iterators email.message email.parser email.quoprimime email.utils http http.client lzma quopri random"
-    " shutil tempfile urllib.error urllib.request urllib.response",
     # Of paho's, and the page's; without OpenSSL, which is refused below.
     "hashes": "_blake2 _hashlib _md5 _sha1 _sha256 _sha3 _sha512 hashlib hmac",
-    # socket.getaddrinfo asks for it even where a name is plain ASCII; the camera has a small codec.
-    "names to addresses": "encodings.idna stringprep unicodedata",
     "the page": "microdot microdot.microdot zlib",
     "ours": "about agent announced app broker brokerchoice brokerfile certificates chance child cli commands console"
-    " diagnosis events ffmpeg files flow guard hardware inbox installed intent interfaces knock lean lock logfeed"
-    " machine memory model moment mqtt mqttclient mqttfront narrator network notice payloads picturefeed probe progress"
-    " protocol redact rules sendqueue service settings store supervisor threads topics urls vitals",
+    " diagnosis events ffmpeg files flow guard handover hardware inbox installed intent interfaces knock lean lock"
+    " logfeed machine memory model moment mqtt mqttclient mqttfront narrator network notice payloads picturefeed probe"
+    " progress protocol redact rules sendqueue service settings store supervisor threads topics urls vitals",
     "ours, for Home Assistant": "announcer discovery",
     "ours, for the page": "web web.answers web.connections web.front web.head web.history web.live web.login"
     " web.metrics web.origin web.page web.password web.routes web.serve",
 }
 # Kept away where nothing is encrypted: asyncio, paho and hashlib go on without.
 REFUSED: Final = {"ssl", "_hashlib"}
+# Loaded where something is asked of them, which nothing here does (lean.defer_modules).
+DEFERRED: Final = {"urllib.request", "inspect", "encodings.idna"}
 
 # Becomes the agent; tells what is imported when the configuration has been read, and at each SIGUSR1.
 WATCH = """
@@ -97,13 +92,17 @@ target = sys.argv.pop(1)
 sys.path[:0] = sys.argv.pop(1).split(":")
 def tell(name):
     with open(f"{target}.new", "w") as file:
-        file.write("\\n".join(f"{module} {loaded is not None}" for module, loaded in sys.modules.items()))
+        file.write("\\n".join(f"{module} {type(loaded).__name__}" for module, loaded in sys.modules.items()))
     import os
     os.rename(f"{target}.new", f"{target}.{name}")
 signal.signal(signal.SIGUSR1, lambda *_: tell("running"))
 from yiagent import cli
-forget = cli.drop_the_loader
-cli.drop_the_loader = lambda: (tell("loaded"), forget())
+pack = cli._answer
+def answer(arguments):
+    packed = pack(arguments)
+    tell("loaded")
+    return packed
+cli._answer = answer
 sys.exit(cli.main())
 """
 
@@ -116,12 +115,11 @@ class WatchedAgent(AgentProcess):
         *_, command, option, file = super().command()
         return [*BARE, WATCH, f"{self.folder / 'modules'}", ":".join(SEARCHED), command, option, file]
 
-    def modules(self, when: str) -> dict[str, bool]:
-        """What was imported; False: what was kept from being so."""
+    def modules(self, when: str) -> dict[str, str]:
+        """What was imported, and as what: `NoneType` is what was kept from being so."""
         path = self.folder / f"modules.{when}"
         wait_until(path.exists, PATIENCE_S, f"{path.name}")
-        lines = (line.split() for line in path.read_text().splitlines())
-        return {name: loaded == "True" for name, loaded in lines}
+        return {line.split()[0]: line.split()[1] for line in path.read_text().splitlines()}
 
 
 BARE: Final = (sys.executable, "-I", "-S", "-c")
@@ -168,10 +166,12 @@ def test_what_is_imported(tmp_path: Path, any_broker: Broker) -> None:
         loaded, running = agent.modules("loaded"), agent.modules("running")
         assert agent.end() == 0
 
-    refused = {name for name, is_loaded in running.items() if not is_loaded}
+    refused = {name for name, kind in running.items() if kind == "NoneType"}
     assert refused == REFUSED, "what lean.drop_ssl keeps away is told in REFUSED"
+    deferred = {name for name, kind in running.items() if kind == "Deferred"}
+    assert deferred == DEFERRED, "what lean.defer_modules puts off is told in DEFERRED; something has loaded the others"
     reading = {name for name in loaded if name not in running}
-    staying = {name for name in running if not _of_some_builds(name)} - bare
+    staying = {name for name in running if not _of_some_builds(name)} - bare - DEFERRED
     _compare(reading - {name for name in reading if _of_some_builds(name)}, _names(LOADER), "LOADER")
     _compare(staying - REFUSED, _names(STAYS) - REFUSED, "STAYS")
 

@@ -21,7 +21,7 @@ LAYERS = (
     # Pure: settings, commands, ffmpeg's command line and its messages.
     "settings commands ffmpeg diagnosis flow machine",
     # Pure: the wire's JSON; YAML to settings; the page's parts.
-    "payloads config brokerchoice web.history web.login web.metrics web.origin",
+    "payloads config handover brokerchoice web.history web.login web.metrics web.origin",
     # Single things of the machine.
     "certificates chance files guard interfaces lean memory moment mqttclient network sendqueue service tap threads"
     " store",

@@ -46,12 +46,16 @@ class SourceConfig:
 
 @dataclass(frozen=True, slots=True)
 class DestinationConfig:
+    """Where the stream goes until a command says otherwise."""
+
     server: str | None
     key: Secret | None
 
 
 @dataclass(frozen=True, slots=True)
 class StreamConfig:
+    """What is streamed, and after how many seconds without media it is begun anew."""
+
     autostart: bool
     channel: Channel
     audio: Audio
@@ -95,6 +99,8 @@ class MqttConfig:
 
 @dataclass(frozen=True, slots=True)
 class WebConfig:
+    """The page. `password` None: one is made. `tls` None: plain HTTP."""
+
     enabled: bool
     host: str
     port: int

@@ -103,6 +103,8 @@ class Store(_Listeners):
 
 @dataclass(slots=True)
 class _Repeat:
+    """A line that comes again and again."""
+
     since: float
     level: Level
     origin: Origin
