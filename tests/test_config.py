@@ -144,7 +144,7 @@ def test_values_that_are_taken(path: str, value: Any, attribute: str, expected: 
 # Every key there is, with what it must refuse and a word of what the refusal must say.
 BAD: dict[str, tuple[list[Any], str]] = {
     "device.id": (["", "a b", "a/b", "ä", "d" * 65, "a+b", "#"], "A-Z a-z 0-9"),
-    "device.name": (["", "a\nb", "\0"], "text|line"),
+    "device.name": (["", "a\nb", "\0", " ", "   "], "text|line|blank"),
     "device.manufacturer": (["", "a\nb", "\0"], "text|line"),
     "device.model": (["", "a\nb", "\0"], "text|line"),
     "device.mac": (

@@ -260,6 +260,7 @@ def test_no_two_devices_can_have_one_unique_id() -> None:
 # --- whatever the configuration allows ------------------------------------------------------------------------------
 
 _LINE = st.text(st.characters(codec="utf-8"), min_size=1, max_size=300).filter(str.isprintable)
+_NAME = _LINE.filter(lambda text: not text.isspace())
 _TOPIC = st.text(st.characters(codec="utf-8"), min_size=1, max_size=40)
 _SETTINGS = st.fixed_dictionaries(
     {
@@ -267,9 +268,9 @@ _SETTINGS = st.fixed_dictionaries(
         "device": st.fixed_dictionaries(
             {"id": st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)},
             optional={
-                "name": _LINE,
-                "manufacturer": _LINE,
-                "model": _LINE,
+                "name": _NAME,
+                "manufacturer": _NAME,
+                "model": _NAME,
                 "mac": st.sampled_from(["auto", "none", "0C-8C-24-00-00-01", "0c:8c:24:00:00:01"]),
             },
         ),

@@ -121,6 +121,13 @@ def _text(value: Any) -> str:
     return value
 
 
+def _name(value: Any) -> str:
+    text = _text(value)
+    if text.isspace():
+        raise vol.Invalid("must be a name: it is blank")
+    return text
+
+
 def _flag(value: Any) -> bool:
     words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
     if not isinstance(value, str) or value.lower() not in words:
@@ -206,9 +213,9 @@ _CERTIFICATE = {"cert_file": _text, "key_file": _text}
 _SHAPE: Final[Mapping[str, Any]] = {
     "device": {
         "id": _matching(_DEVICE, "1 to 64 of the characters A-Z a-z 0-9 _ -"),
-        "name": _text,
-        "manufacturer": _text,
-        "model": _text,
+        "name": _name,
+        "manufacturer": _name,
+        "model": _name,
         "mac": _mac,
     },
     "source": {
