@@ -35,6 +35,7 @@ class LiveCamera(Peer):
         port: int | None = None,
     ) -> None:
         super().__init__("live_camera", folder)
+        self.gop_s = gop_s
         self.port = port or free_port()
         self._options = [
             *("--port", f"{self.port}", "--audio", audio, "--video", video, "--login", login, "--auth", auth),
@@ -57,6 +58,12 @@ class LiveCamera(Peer):
     def plays(self) -> int:
         """How many times clients have begun to play since the camera's start."""
         return sum(" PLAY " in line and line.endswith(" 200") for line in self.log_text.splitlines())
+
+    @property
+    def clock_began_s(self) -> float:
+        """The moment, by `time.monotonic()`, of its first keyframe; one follows every `gop_s`, watched or not."""
+        line = next(line for line in self.log_text.splitlines() if line.startswith("clock "))
+        return float(line.split()[1])
 
     def freeze_media(self) -> None:
         """Go on answering, but send no more media."""

@@ -1,8 +1,9 @@
 """A synthetic live camera: clients join in the middle of a group of pictures, and its faults are commanded on stdin.
 
 ffmpeg encodes a short clip at start-up; the clip then plays against the clock for ever, whether or not anyone watches.
-Run it with `python -m tests.peers.live_camera --port N`; it prints `ready` and its URLs when media flows. Commands, one
-a line, each confirmed by `done COMMAND`:
+Run it with `python -m tests.peers.live_camera --port N`; it prints `clock` and the monotonic second from which its
+keyframes are counted, then `ready` and its URLs when media flows. Commands, one a line, each confirmed by
+`done COMMAND`:
 
     freeze | thaw           answer, but send no media | send it again
     drop                    close every client's connection
@@ -93,6 +94,8 @@ class Camera:
         self.done = asyncio.Event()
         self._clips = clips
         self._clock = Clock()
+        # Every process of a Linux machine has the same monotonic clock.
+        print(f"clock {self._clock.began_s!r}", flush=True)
         self._tracks: list[Track] = []
         self._playing: set[asyncio.Task[None]] = set()
         self.channels = {

@@ -31,11 +31,11 @@ class Clock:
     """The camera's clock, common to all its tracks, so that picture and sound of any two of them agree."""
 
     def __init__(self) -> None:
-        self._origin_s = time.monotonic()
+        self.began_s = time.monotonic()
 
     def now_s(self) -> float:
         """Seconds since the camera was switched on."""
-        return time.monotonic() - self._origin_s
+        return time.monotonic() - self.began_s
 
 
 class Track:
