@@ -12,6 +12,7 @@ import sys
 import urllib.parse
 from pathlib import Path
 
+import psutil
 import yaml
 
 from tests.peers.ports import accepts, free_port
@@ -49,6 +50,10 @@ class Go2rtc(Peer):
     def is_ready(self) -> bool:
         """Its API answers."""
         return accepts(self._api_port)
+
+    def senders(self) -> list[psutil.Process]:
+        """Itself, while it runs."""
+        return [psutil.Process(self.pid)] if self.alive else []
 
     def publish(self, url: str) -> None:
         """Have it publish the camera there; returns when it has said that it does."""

@@ -50,7 +50,7 @@ class FfmpegLoop(Peer):
         """End it by force: an ffmpeg that is blocked outlives a TERM, and the shell that it belongs to."""
         self.kill()
 
-    def ffmpegs(self) -> list[psutil.Process]:
+    def senders(self) -> list[psutil.Process]:
         """The ffmpeg that runs now; none while it sleeps."""
         children = psutil.Process(self.pid).children() if self.alive else []
         return [child for child in children if child.name() == "ffmpeg"]

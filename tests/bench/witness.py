@@ -60,8 +60,16 @@ class Witness:
             time.sleep(POLL_S)
 
     def bytes_in(self) -> dict[str, int]:
-        """How much has come of each stream that somebody publishes."""
-        # nginx ends a connection after so many requests; the next one is opened by itself.
+        """How much has come of each stream that somebody publishes. Raises where the server is away."""
+        try:
+            return self._ask()
+        except (OSError, http.client.HTTPException):
+            # A connection that was idle for long has been closed meanwhile, and one that failed half-way would refuse
+            # every other request. Only a new one tells whether the server is away.
+            self._connection.close()
+        return self._ask()
+
+    def _ask(self) -> dict[str, int]:
         self._connection.request("GET", "/stat")
         return published_bytes(self._connection.getresponse().read())
 
