@@ -14,6 +14,7 @@ from tests.bench.start import rotated, until_phase
 from tests.bench.watched import WatchedFfmpeg
 from tests.bench.witness import published_bytes
 from tests.peers.broker import Broker, Listener
+from tests.peers.camera import LiveCamera
 from tests.peers.process import PeerError
 
 # As nginx-rtmp 1.1.4 writes it: one stream with a publisher, one that is only watched.
@@ -61,6 +62,16 @@ def test_a_stream_counts_while_somebody_publishes_it() -> None:
 def test_a_run_begins_at_its_part_of_the_group(phase: float, clock_s: float, wait_s: float) -> None:
     """In the next group where this one's moment has passed."""
     assert until_phase(phase, 2.0, clock_s) == pytest.approx(wait_s)
+
+
+def test_a_camera_tells_from_when_its_keyframes_are_counted(tmp_path: Path) -> None:
+    """Anew with each start, by the clock that all processes share."""
+    before = time.monotonic()
+    with LiveCamera(tmp_path, gop_s=1.0) as camera:
+        began = camera.clock_began_s
+        assert before < began < time.monotonic()
+        camera.restart()
+        assert began < camera.clock_began_s < time.monotonic()
 
 
 def test_each_run_has_another_contender_first() -> None:

@@ -1,7 +1,9 @@
 """go2rtc beside the others, where it is installed: as its documentation has it publish a camera.
 
 Read at https://github.com/AlexxIT/go2rtc: internal/streams/README.md ("Publish stream": `streams`, `publish`, and the
-API's `POST /api/streams?src=…&dst=…`), and internal/{api,rtsp,webrtc}/README.md for what listens where.
+API's `POST /api/streams?src=…&dst=…`), and internal/{api,rtsp,webrtc}/README.md for what listens where. It publishes
+from wherever it joins the camera (pkg/flv/consumer.go), so what counts as its first picture may have no keyframe yet:
+an error in its favour.
 """
 
 from __future__ import annotations
