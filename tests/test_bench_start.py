@@ -72,6 +72,9 @@ def test_a_camera_tells_from_when_its_keyframes_are_counted(tmp_path: Path) -> N
         assert before < began < time.monotonic()
         camera.restart()
         assert began < camera.clock_began_s < time.monotonic()
+        camera.ahead_s = 3600.0
+        camera.restart()
+        assert began - 3600 < camera.clock_began_s < began
 
 
 def test_each_run_has_another_contender_first() -> None:

@@ -26,7 +26,7 @@ from tests.bench.faults import Fault, Peers, faults
 from tests.bench.figures import Figure
 from tests.bench.go2rtc import go2rtc_program
 from tests.bench.options import Options
-from tests.bench.outcome import AGENT, GIVE_UP_S, Outcome, in_words, recovery_figures
+from tests.bench.outcome import AGENT, GIVE_UP_S, GOP_S, Outcome, in_words, recovery_figures
 from tests.bench.subject import TOPIC
 from tests.bench.wire import on_the_way, ports_of
 from tests.peers.broker import Listener
@@ -90,6 +90,8 @@ class Run:
 
     def _once(self, peers: Peers, folder: Path) -> dict[str, Outcome]:
         fault = self.fault
+        # Else it would come up with a keyframe that nobody is there for yet, each time.
+        peers.camera.ahead_s = GOP_S * (self.number - 0.5) / self.count
         wait_until(lambda: not any(stream.publishing for stream in peers.server.streams()), STEADY_TIMEOUT_S, "silence")
         if fault.at_start:
             fault.apply(peers)

@@ -93,7 +93,7 @@ class Camera:
         self.refuses = False
         self.done = asyncio.Event()
         self._clips = clips
-        self._clock = Clock()
+        self._clock = Clock(options.ahead)
         # Every process of a Linux machine has the same monotonic clock.
         print(f"clock {self._clock.began_s!r}", flush=True)
         self._tracks: list[Track] = []
@@ -347,6 +347,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--no-sprop", action="store_true", help="leave the parameter sets out of the SDP")
     parser.add_argument("--swap", action="store_true", help="the small picture on HD's path, the large on SD's")
     parser.add_argument("--gop", type=float, default=2.0, metavar="SECONDS")
+    parser.add_argument("--ahead", type=float, default=0.0, metavar="SECONDS", help="what its clock shows at first")
     parser.add_argument("--hd-kbps", type=int, default=1000)
     parser.add_argument("--sd-kbps", type=int, default=400)
     parser.add_argument("--ready-file", type=Path)
