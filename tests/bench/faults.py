@@ -9,8 +9,8 @@ from tests.peers.broker import Broker, Listener
 from tests.peers.camera import LiveCamera
 from tests.peers.rtmp import RtmpServer
 
-USUAL_RUNS = 5
-LONG_RUNS = 3
+# A quick run waits no longer for anything.
+QUICK_HOLD_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Fault:
     """One fault: `apply` begins it, `mend` ends it `hold_s` later and returns when both peers answer again.
 
     `sway_s`: it is held that much shorter or longer from run to run, so that its end meets each program at any point of
-    its waits. `at_start`: it is there before any program is. `silent`: no connection breaks by it. `runs`: how often
-    unless told.
+    its waits. `at_start`: it is there before any program is. `silent`: no connection breaks by it. `side_by_side`: its
+    runs take place at the same time, each with peers and programs of its own.
     """
 
     what: str
@@ -37,15 +37,16 @@ class Fault:
     sway_s: float
     apply: Callable[[Peers], None]
     mend: Callable[[Peers], object]
-    runs: int = USUAL_RUNS
     at_start: bool = False
     silent: bool = False
     freezes_server: bool = False
+    side_by_side: bool = False
 
     @property
     def name(self) -> str:
         """What the figures call it."""
-        return f"{self.what} {self.hold_s:g} ± {self.sway_s:g} s"
+        hold = f"{self.hold_s / 60:g} min" if self.hold_s > 60 else f"{self.hold_s:g} s"
+        return f"{self.what} {hold}"
 
     def hold_in(self, number: int, count: int) -> float:
         """How long it is held in this run of so many: evenly spread around `hold_s`."""
@@ -62,20 +63,32 @@ def _start_both(peers: Peers) -> None:
     peers.camera.start()
 
 
-def faults(*, long: bool) -> list[Fault]:
-    """All of them, in the order they are measured. `long`: the server's long absence takes ten minutes, not one."""
+def faults(*, long: bool, quick: bool = False) -> list[Fault]:
+    """All of them, in the order they are measured. `long`: also the server's absence of ten minutes."""
+
+    def held(hold_s: float) -> float:
+        return min(hold_s, QUICK_HOLD_S) if quick else hold_s
+
+    def server_away(hold_s: float, sway_s: float, *, side_by_side: bool = False) -> Fault:
+        return Fault(
+            *("server away", hold_s, sway_s),
+            lambda peers: peers.server.kill(),
+            lambda peers: peers.server.start(),
+            side_by_side=side_by_side,
+        )
+
     return [
-        Fault("server away", 4, 1.5, lambda peers: peers.server.kill(), lambda peers: peers.server.start()),
+        server_away(4, 1.5),
         Fault("camera away", 4, 1.5, lambda peers: peers.camera.kill(), lambda peers: peers.camera.start()),
         Fault("both away", 4, 1.5, _kill_both, _start_both),
         Fault(
-            *("camera absent at the start", 10, 1.5),
+            *("camera absent at start", 10, 1.5),
             lambda peers: peers.camera.kill(),
             lambda peers: peers.camera.start(),
             at_start=True,
         ),
         Fault(
-            *("camera's media frozen", 15, 4),
+            *("camera sends nothing", 15, 4),
             lambda peers: peers.camera.freeze_media(),
             lambda peers: peers.camera.thaw_media(),
             silent=True,
@@ -87,17 +100,14 @@ def faults(*, long: bool) -> list[Fault]:
             silent=True,
         ),
         Fault(
-            *("server frozen", 60, 12),
+            *("server frozen", held(60), 12),
             lambda peers: peers.server.freeze(),
             lambda peers: peers.server.thaw(),
-            runs=LONG_RUNS,
             silent=True,
             freezes_server=True,
+            side_by_side=True,
         ),
-        Fault(
-            *("server away", 600 if long else 60, 5),
-            lambda peers: peers.server.kill(),
-            lambda peers: peers.server.start(),
-            runs=1 if long else LONG_RUNS,
-        ),
+        # The runs end some seconds apart, so that none is mended while the one before comes back.
+        server_away(held(60), 10, side_by_side=True),
+        *([server_away(held(600), 10, side_by_side=True)] if long else []),
     ]

@@ -1,9 +1,14 @@
-"""How soon media is back after a fault: the agent beside ffmpeg in a shell loop.
+"""How soon media is back after a fault: the agent beside ffmpeg in a shell loop, and go2rtc where it is installed.
 
-All three stream from one camera to one server at the same time, so that each fault hits all of them in one instant.
+All of them stream from one camera to one server at the same time, so that each fault hits all of them in one instant.
 Time counts from the moment both peers answer again until media has come that did not stand in a connection before, by
 the server's own count; of a stream that begins anew all is new. It includes the wait for the camera's next keyframe: up
 to `GOP_S`, half of it in the median.
+
+What takes a minute or more takes place in as many arenas at once as there are runs, each with a camera, a server, a
+broker and contenders of its own, and is mended some seconds apart. Runs are as independent as one after the other; what
+it costs is that each comes back while the others' loops still try in vain, an ffmpeg's start of 0.1 s of processor each
+time: everybody's start is later by as much as the processor is busy.
 """
 
 from __future__ import annotations
@@ -11,27 +16,23 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
+from tests.bench.arena import Arena, arena_in, peers_in
 from tests.bench.faults import Fault, Peers, faults
 from tests.bench.figures import Figure
-from tests.bench.loops import FfmpegLoop, plain_command, tuned_command
+from tests.bench.go2rtc import go2rtc_program
 from tests.bench.options import Options
-from tests.bench.outcome import AGENT, CONTENDERS, GIVE_UP_S, GOP_S, PLAIN, TUNED, Outcome, in_words, recovery_figures
-from tests.bench.subject import DEVICE, TOPIC
+from tests.bench.outcome import AGENT, GIVE_UP_S, GOP_S, Outcome, in_words, recovery_figures
+from tests.bench.subject import TOPIC
 from tests.bench.wire import on_the_way, ports_of
-from tests.harness import AgentProcess
-from tests.peers.broker import Broker, Listener
-from tests.peers.camera import LiveCamera
+from tests.peers.broker import Listener
 from tests.peers.process import PeerError, wait_until
-from tests.peers.rtmp import HEADERS_BYTES, RtmpServer
+from tests.peers.rtmp import HEADERS_BYTES
 
-STEADY_BYTES = 200_000
 STEADY_TIMEOUT_S = 40.0
 POLL_S = 0.03
 # Beyond the headers: a keyframe of this camera takes more, and no picture is counted that did not come.
@@ -59,99 +60,77 @@ class Growth:
 
 
 @dataclass(frozen=True)
-class Arena:
-    """The peers, and who streams between them now."""
+class Run:
+    """One run of a fault, `number` of `count`; `go2rtc`: the program, where there is one."""
 
-    peers: Peers
-    agent: AgentProcess
-    loops: dict[str, FfmpegLoop]
+    fault: Fault
+    number: int
+    count: int
+    folder: Path
+    go2rtc: str | None
 
-    def ffmpegs(self, who: str) -> list[psutil.Process]:
-        """The contender's ffmpeg, if one runs."""
-        return self.agent.ffmpegs() if who == AGENT else self.loops[who].ffmpegs()
-
-    def counts(self) -> dict[str, int]:
-        """What has come of each, by the server's statistics; 0 where there is no stream, or no server."""
+    def between(self, peers: Peers) -> dict[str, Outcome]:
+        """What becomes of everybody between these."""
+        title = f"{self.fault.name}, {self.number} of {self.count}"
         try:
-            streams = {stream.name: stream.bytes_in for stream in self.peers.server.streams() if stream.publishing}
-        except OSError:
-            streams = {}
-        return {who: streams.get(who, 0) for who in CONTENDERS}
+            outcome = self._once(peers, self.folder)
+        except PeerError as error:
+            # Half an hour is not thrown away for one mishap; a second one is no mishap.
+            _tell(f"{title}, once more: {error}")
+            peers.server.restart()
+            peers.camera.restart()
+            outcome = self._once(peers, self.folder / "again")
+        _tell(f"{title}: {in_words(self.fault, outcome)}")
+        return outcome
 
-    def is_steady(self) -> bool:
-        """Whether media of all three has come for a while."""
-        return all(count > STEADY_BYTES for count in self.counts().values())
+    def apart(self) -> dict[str, Outcome]:
+        """The same, between peers of its own."""
+        with peers_in(self.folder / "peers") as peers:
+            return self.between(peers)
+
+    def _once(self, peers: Peers, folder: Path) -> dict[str, Outcome]:
+        fault = self.fault
+        # Else it would come up with a keyframe that nobody is there for yet, each time.
+        peers.camera.ahead_s = GOP_S * (self.number - 0.5) / self.count
+        wait_until(lambda: not any(stream.publishing for stream in peers.server.streams()), STEADY_TIMEOUT_S, "silence")
+        if fault.at_start:
+            fault.apply(peers)
+        try:
+            with arena_in(folder, peers, self.go2rtc) as arena:
+                if not fault.at_start:
+                    wait_until(arena.is_steady, STEADY_TIMEOUT_S, "media of all", poll_s=POLL_S)
+                return _measure(arena, fault, fault.hold_in(self.number, self.count))
+        finally:
+            for peer in (peers.server, peers.camera):
+                peer.thaw()
+                if not peer.alive:
+                    peer.start()
 
 
 def measure_recovery(folder: Path, options: Options) -> list[Figure]:
     """All the faults' figures."""
     figures: list[Figure] = []
-    with (
-        Broker(folder / "broker") as broker,
-        LiveCamera(folder / "camera", gop_s=GOP_S) as camera,
-        RtmpServer(folder / "server") as server,
-        Listener(broker.port, f"{TOPIC}/#") as listener,
-    ):
-        peers = Peers(camera, server, broker, listener)
-        for fault in faults(long=options.long):
+    go2rtc = go2rtc_program()
+    with peers_in(folder / "peers") as peers:
+        for row, fault in enumerate(faults(long=options.long, quick=options.quick)):
             if options.rows not in fault.name:
                 continue
-            outcomes = []
-            count = min(options.runs, fault.runs)
-            for number in range(1, count + 1):
-                place = folder / f"{len(figures)}-{number}"
-                hold_s = fault.hold_in(number, count)
-                try:
-                    outcome = _run(place, peers, fault, hold_s)
-                except PeerError as error:
-                    # Half an hour is not thrown away for one mishap; a second one is no mishap.
-                    _tell(f"{fault.name}, {number} of {count}, once more: {error}")
-                    server.restart()
-                    camera.restart()
-                    outcome = _run(place / "again", peers, fault, hold_s)
-                outcomes.append(outcome)
-                _tell(f"{fault.name}, {number} of {count}: {in_words(fault, outcome)}")
+            runs = [
+                Run(fault, number, options.runs, folder / f"{row}-{number}", go2rtc)
+                for number in range(1, options.runs + 1)
+            ]
+            if fault.side_by_side:
+                # Each thread lives as long as what it starts, which would die with it.
+                with ThreadPoolExecutor(len(runs)) as threads:
+                    outcomes = list(threads.map(Run.apart, runs))
+            else:
+                outcomes = [run.between(peers) for run in runs]
             figures += recovery_figures(fault, outcomes)
     return figures
 
 
-@contextmanager
-def _arena(folder: Path, peers: Peers) -> Iterator[Arena]:
-    camera_url, server_url = peers.camera.hd_url, peers.server.url()
-    config = {
-        "device": {"id": DEVICE},
-        "source": {"hd": camera_url, "sd": None},
-        "destination": {"server": server_url, "key": AGENT},
-        "stream": {"autostart": True},
-        "telemetry": {"interval_s": 5},
-    }
-    with (
-        AgentProcess(folder / AGENT, broker_port=peers.broker.port, config=config) as agent,
-        FfmpegLoop(PLAIN, folder / PLAIN, plain_command(camera_url, f"{server_url}/{PLAIN}")) as plain,
-        FfmpegLoop(TUNED, folder / TUNED, tuned_command(camera_url, f"{server_url}/{TUNED}")) as tuned,
-    ):
-        yield Arena(peers, agent, {PLAIN: plain, TUNED: tuned})
-
-
-def _run(folder: Path, peers: Peers, fault: Fault, hold_s: float) -> dict[str, Outcome]:
-    for who in CONTENDERS:
-        peers.server.wait_for_no_stream(who)
-    if fault.at_start:
-        fault.apply(peers)
-    try:
-        with _arena(folder, peers) as arena:
-            if not fault.at_start:
-                wait_until(arena.is_steady, STEADY_TIMEOUT_S, "media of all three", poll_s=POLL_S)
-            return _measure(arena, fault, hold_s)
-    finally:
-        for peer in (peers.server, peers.camera):
-            peer.thaw()
-            if not peer.alive:
-                peer.start()
-
-
 def _measure(arena: Arena, fault: Fault, hold_s: float) -> dict[str, Outcome]:
-    running = {who: arena.ffmpegs(who) for who in CONTENDERS}
+    running = {who: arena.senders(who) for who in arena.contenders}
     ports = {who: ports_of(processes) for who, processes in running.items()}
     position = arena.peers.listener.position
     # The last thing before the fault: what comes in between would be taken for new.
@@ -168,8 +147,8 @@ def _measure(arena: Arena, fault: Fault, hold_s: float) -> dict[str, Outcome]:
     if fault.freezes_server:
         # What it had not read, nor its clients sent, is no new media. The kernel counts RTMP's packaging with it, which
         # the server does not: three per mille, or a tenth of a second of media.
-        old = {who: on_the_way(ports[who] | ports_of(arena.ffmpegs(who))) for who in CONTENDERS}
-        growths = {who: Growth(before[who], old[who]) for who in CONTENDERS}
+        old = {who: on_the_way(ports[who] | ports_of(arena.senders(who))) for who in arena.contenders}
+        growths = {who: Growth(before[who], old[who]) for who in arena.contenders}
     else:
         growths = {who: Growth(count) for who, count in arena.counts().items()}
     fault.mend(arena.peers)
@@ -184,8 +163,8 @@ def _measure(arena: Arena, fault: Fault, hold_s: float) -> dict[str, Outcome]:
         next((after_s for after_s, phase in told if phase == "stalled"), None),
         ", ".join(f"{at_s - mended:+.2f} {phase}{f' {reason}' if reason else ''}" for at_s, phase, reason in states),
     )
-    loops = {who: Outcome(back.get(who), published.get(who), ended.get(who)) for who in (PLAIN, TUNED)}
-    return {AGENT: agent, **loops}
+    rivals = {who: Outcome(back.get(who), published.get(who), ended.get(who)) for who in arena.rivals}
+    return {AGENT: agent, **rivals}
 
 
 Moments = dict[str, float]

@@ -16,7 +16,7 @@ class LiveCamera(Peer):
     """The camera of `live_camera.py`: its clients join in the middle of a group of pictures.
 
     `freeze()` and `thaw()` stop the whole camera; `freeze_media()` only what it sends. `swapped`: HD's path shows the
-    small picture, SD's the large one.
+    small picture, SD's the large one. `ahead_s` may be set between two starts: it comes up that long after a keyframe.
     """
 
     def __init__(
@@ -35,6 +35,8 @@ class LiveCamera(Peer):
         port: int | None = None,
     ) -> None:
         super().__init__("live_camera", folder)
+        self.gop_s = gop_s
+        self.ahead_s = 0.0
         self.port = port or free_port()
         self._options = [
             *("--port", f"{self.port}", "--audio", audio, "--video", video, "--login", login, "--auth", auth),
@@ -57,6 +59,12 @@ class LiveCamera(Peer):
     def plays(self) -> int:
         """How many times clients have begun to play since the camera's start."""
         return sum(" PLAY " in line and line.endswith(" 200") for line in self.log_text.splitlines())
+
+    @property
+    def clock_began_s(self) -> float:
+        """The moment, by `time.monotonic()`, of its first keyframe; one follows every `gop_s`, watched or not."""
+        line = next(line for line in self.log_text.splitlines() if line.startswith("clock "))
+        return float(line.split()[1])
 
     def freeze_media(self) -> None:
         """Go on answering, but send no more media."""
@@ -92,7 +100,7 @@ class LiveCamera(Peer):
 
     def command(self) -> list[str]:
         """Run it with the interpreter of the tests."""
-        return [sys.executable, "-m", "tests.peers.live_camera", *self._options]
+        return [sys.executable, "-m", "tests.peers.live_camera", "--ahead", f"{self.ahead_s}", *self._options]
 
     def working_folder(self) -> Path:
         """Run it where `tests` can be imported."""

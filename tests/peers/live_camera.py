@@ -1,8 +1,9 @@
 """A synthetic live camera: clients join in the middle of a group of pictures, and its faults are commanded on stdin.
 
 ffmpeg encodes a short clip at start-up; the clip then plays against the clock for ever, whether or not anyone watches.
-Run it with `python -m tests.peers.live_camera --port N`; it prints `ready` and its URLs when media flows. Commands, one
-a line, each confirmed by `done COMMAND`:
+Run it with `python -m tests.peers.live_camera --port N`; it prints `clock` and the monotonic second from which its
+keyframes are counted, then `ready` and its URLs when media flows. Commands, one a line, each confirmed by
+`done COMMAND`:
 
     freeze | thaw           answer, but send no media | send it again
     drop                    close every client's connection
@@ -92,7 +93,9 @@ class Camera:
         self.refuses = False
         self.done = asyncio.Event()
         self._clips = clips
-        self._clock = Clock()
+        self._clock = Clock(options.ahead)
+        # Every process of a Linux machine has the same monotonic clock.
+        print(f"clock {self._clock.began_s!r}", flush=True)
         self._tracks: list[Track] = []
         self._playing: set[asyncio.Task[None]] = set()
         self.channels = {
@@ -344,6 +347,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--no-sprop", action="store_true", help="leave the parameter sets out of the SDP")
     parser.add_argument("--swap", action="store_true", help="the small picture on HD's path, the large on SD's")
     parser.add_argument("--gop", type=float, default=2.0, metavar="SECONDS")
+    parser.add_argument("--ahead", type=float, default=0.0, metavar="SECONDS", help="what its clock shows at first")
     parser.add_argument("--hd-kbps", type=int, default=1000)
     parser.add_argument("--sd-kbps", type=int, default=400)
     parser.add_argument("--ready-file", type=Path)

@@ -3,12 +3,15 @@
 import os
 import random
 import socket
+import threading
 from pathlib import Path
 
 LOWEST_PORT = 18000
 EPHEMERAL_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 _given: set[int] = set()
+# Two threads that look at once would find the same one free, too.
+_lock = threading.Lock()
 
 
 def free_port() -> int:
@@ -17,12 +20,13 @@ def free_port() -> int:
     It lies below the kernel's ephemeral range. A port from `bind(0)` would lie in it, and a client that knocks at such
     a port while its server is away can be given the same number for its own end: TCP then connects it to itself.
     """
-    candidates = [port for port in _our_share(LOWEST_PORT, _first_ephemeral_port()) if port not in _given]
-    random.shuffle(candidates)
-    for port in candidates:
-        if _is_free(port):
-            _given.add(port)
-            return port
+    with _lock:
+        candidates = [port for port in _our_share(LOWEST_PORT, _first_ephemeral_port()) if port not in _given]
+        random.shuffle(candidates)
+        for port in candidates:
+            if _is_free(port):
+                _given.add(port)
+                return port
     raise RuntimeError("no free port on loopback")
 
 

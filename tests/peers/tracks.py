@@ -28,14 +28,17 @@ class Sink(Protocol):
 
 
 class Clock:
-    """The camera's clock, common to all its tracks, so that picture and sound of any two of them agree."""
+    """The camera's clock, common to all its tracks, so that picture and sound of any two of them agree.
 
-    def __init__(self) -> None:
-        self._origin_s = time.monotonic()
+    `ahead_s`: what it shows at first.
+    """
+
+    def __init__(self, ahead_s: float = 0.0) -> None:
+        self.began_s = time.monotonic() - ahead_s
 
     def now_s(self) -> float:
         """Seconds since the camera was switched on."""
-        return time.monotonic() - self._origin_s
+        return time.monotonic() - self.began_s
 
 
 class Track:
