@@ -24,8 +24,8 @@ def replaced(text: str, replacements: Mapping[str, str]) -> str:
 class ShippedBroker(Peer):
     """mosquitto as config/mosquitto.conf and config/mosquitto.acl make it, for the users in `passwords`.
 
-    `bridge_to`: with config/mosquitto-bridge.conf, to the hub at that port. `with_bridge_rules`: it is a hub itself, with
-    the ACL's example for such a bridge.
+    `bridge_to`: with config/mosquitto-bridge.conf, to the hub at that port. `with_bridge_rules`: it is a hub,
+    with the ACL's example for such a bridge.
     """
 
     BRIDGE_USER = "north"
