@@ -18,6 +18,29 @@ LONGEST_NAME = 24
 LONGEST_STATE = 255
 SHORTEST_EXPIRY_S = 30
 DEVICE = "device"
+# What may stand for a key, in a component and at the top: of Home Assistant's short words those that are used here.
+ABBREVIATIONS = {
+    "avty_t": "availability_topic",
+    "cmd_t": "command_topic",
+    "def_ent_id": "default_entity_id",
+    "dev_cla": "device_class",
+    "ent_cat": "entity_category",
+    "exp_aft": "expire_after",
+    "ic": "icon",
+    "ops": "options",
+    "p": "platform",
+    "json_attr_t": "json_attributes_topic",
+    "json_attr_tpl": "json_attributes_template",
+    "pl_off": "payload_off",
+    "pl_on": "payload_on",
+    "stat_cla": "state_class",
+    "stat_t": "state_topic",
+    "sug_dsp_prc": "suggested_display_precision",
+    "t": "topic",
+    "uniq_id": "unique_id",
+    "unit_of_meas": "unit_of_measurement",
+    "val_tpl": "value_template",
+}
 # What stands behind the discovery prefix.
 TOPIC = re.compile(r"(?P<platform>\w+)/(?:(?P<node>[a-zA-Z0-9_-]+)/)?(?P<object>[a-zA-Z0-9_-]+)/config", re.ASCII)
 ID = re.compile(r"[a-zA-Z0-9_-]+")
@@ -211,6 +234,25 @@ _DEVICE: dict[str, Check] = {
 _ORIGIN: dict[str, Check] = {"name": _is_filled, "sw_version": _is_filled, "support_url": _page}
 
 
+def expanded(document: Any) -> Any:
+    """A message with all its keys in full, and a shared state topic where it is read, as Home Assistant makes it."""
+    if not isinstance(document, dict):
+        return document
+    whole = {ABBREVIATIONS.get(key, key): value for key, value in document.items()}
+    if not isinstance(whole.get("components"), dict):
+        return whole
+    shared = whole.pop("state_topic", None)
+    for component, short in whole["components"].items():
+        if not isinstance(short, dict):
+            continue
+        entity = whole["components"][component] = {ABBREVIATIONS.get(key, key): one for key, one in short.items()}
+        needed, known = PLATFORMS.get(str(entity.get("platform")), (set(), set()))
+        # One without anything else is to be removed.
+        if shared is not None and len(entity) > 1 and "state_topic" in needed | known:
+            entity.setdefault("state_topic", shared)
+    return whole
+
+
 def faults_of(topic: str, payload: str, *, prefix: str = "homeassistant") -> list[str]:
     """All that is wrong with one retained discovery message; nothing where Home Assistant takes all of it."""
     return list(_faults(topic, payload, prefix))
@@ -222,7 +264,7 @@ def _faults(topic: str, payload: str, prefix: str) -> Iterator[str]:
         yield "the topic is no discovery topic"
         return
     try:
-        document = json.loads(payload)
+        document = expanded(json.loads(payload))
     except ValueError:
         document = None
     if not isinstance(document, dict):

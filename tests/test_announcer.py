@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.harness import WAIT_TIMEOUT_S, AgentProcess
-from tests.homeassistant_rules import faults_of
+from tests.homeassistant_rules import expanded, faults_of
 from tests.peers.broker import Broker, Listener, OldBrokerProxy
 from tests.peers.process import wait_until
 from tests.peers.proxy import Proxy
@@ -272,7 +272,7 @@ def _document(port: int, topic: str = CAM) -> dict[str, Any]:
     """What stands at a topic; it keeps the rules."""
     payload = _retained(port)[topic]
     assert faults_of(topic, payload) == []
-    return dict(json.loads(payload))
+    return dict(expanded(json.loads(payload)))
 
 
 _PUBLISH = re.compile(r"Received PUBLISH from yiagent-\S+ \(d\d, q\d, r(\d), m\d+, '([^']+)', \.\.\. \((\d+) bytes\)\)")

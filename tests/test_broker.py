@@ -17,6 +17,7 @@ import pytest
 from tests.peers.broken_servers import BrokenServer
 from yiagent import mqttclient
 from yiagent.broker import Closed, Connected, Connection, Ended, Event
+from yiagent.mqtt import STEADY_S, failures_after, pause_s
 from yiagent.notice import REFUSED_AGAIN_S, Notice
 from yiagent.protocol import Version
 from yiagent.settings import DiscoveryConfig, MqttConfig
@@ -367,3 +368,18 @@ def test_connections_leave_nothing_behind() -> None:
             await _until(lambda: count()[0] <= threads and count()[1] <= files)
 
     asyncio.run(talk())
+
+
+def test_the_waits_between_connections_grow_and_are_spread() -> None:
+    """Twice as long after each failure, a minute at the most; spread over more than half of it, for a fleet's sake."""
+    for failures, longest_s in ((0, 1.0), (1, 2.0), (3, 8.0), (5, 32.0), (6, 60.0), (5000, 60.0)):
+        waits_s = [pause_s(failures) for _ in range(500)]
+        assert 0.3 * longest_s <= min(waits_s) < 0.36 * longest_s
+        assert 0.94 * longest_s < max(waits_s) <= longest_s
+
+
+def test_only_a_connection_that_held_begins_anew() -> None:
+    """Let in and thrown out again, or not let in for ever so long, is one failure more."""
+    assert failures_after(4, accepted=True, lasted_s=STEADY_S) == 0
+    assert failures_after(4, accepted=True, lasted_s=STEADY_S - 1) == 5
+    assert failures_after(4, accepted=False, lasted_s=STEADY_S) == 5

@@ -1,8 +1,8 @@
 """The example files in config/, put to work: only addresses, ports and folders are replaced by the test's own."""
 
-import os
 import re
 import shutil
+import socket
 import subprocess
 import urllib.request
 import xml.etree.ElementTree as ElementTree
@@ -10,66 +10,27 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
-from tests.peers.broker import Listener
+from tests.peers.broker import Listener, Message
 from tests.peers.ports import accepts, free_port
 from tests.peers.process import Peer, PeerError, dying_with_parent, find_program, wait_until
 from tests.peers.rtmp import MODULE_FOLDERS
+from tests.peers.shipped import CONFIG, ShippedBroker, replaced
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-CONFIG = REPOSITORY / "config"
 PASSWORDS = {"front-door": "front-secret", "garage": "garage-secret", "homeassistant": "ha-secret"}
+BRIDGE = ShippedBroker.BRIDGE_USER
+# A bridge that has lost its hub tries again within so long here, and a busy machine adds to it.
+BRIDGED_S = 20.0
 SHIPPED_KEY = "change-me-front-door"
-
-
-def _replaced(text: str, replacements: dict[str, str]) -> str:
-    """Replace every pattern; each must be there, so that a renamed line in the file cannot slip through the test."""
-    for pattern, replacement in replacements.items():
-        text, count = re.subn(pattern, replacement, text, flags=re.MULTILINE)
-        assert count, f"nothing matches {pattern}"
-    return text
-
-
-class ShippedBroker(Peer):
-    """mosquitto as config/mosquitto.conf and config/mosquitto.acl make it."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__("mosquitto", folder)
-        self.port = free_port()
-
-    def command(self) -> list[str]:
-        passwords = self.folder / "passwords"
-        passwords.write_text("".join(f"{user}:{password}\n" for user, password in PASSWORDS.items()))
-        passwords.chmod(0o600)
-        subprocess.run([find_program("mosquitto_passwd"), "-U", passwords], check=True, capture_output=True)
-        acl = self.folder / "acl"
-        shutil.copyfile(CONFIG / "mosquitto.acl", acl)
-        acl.chmod(0o600)
-        text = _replaced(
-            (CONFIG / "mosquitto.conf").read_text(),
-            {
-                r"^listener 1883$": f"listener {self.port} 127.0.0.1",
-                r"^password_file /etc/mosquitto/yiagent\.passwd$": f"password_file {passwords}",
-                r"^acl_file /etc/mosquitto/yiagent\.acl$": f"acl_file {acl}",
-            },
-        )
-        if os.geteuid() == 0:
-            text += "\nuser root\n"  # else it becomes the user mosquitto, who may not read this folder
-        file = self.folder / "mosquitto.conf"
-        file.write_text(text)
-        return [find_program("mosquitto"), "-c", str(file)]
-
-    def is_ready(self) -> bool:
-        return accepts(self.port)
-
-    def client(self, user: str, topic_filter: str = "#") -> Listener:
-        return Listener(self.port, topic_filter, username=user, password=PASSWORDS[user])
 
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShippedBroker]:
-    with ShippedBroker(tmp_path_factory.mktemp("broker")) as broker:
+    with ShippedBroker(tmp_path_factory.mktemp("broker"), PASSWORDS) as broker:
         yield broker
 
 
@@ -137,6 +98,127 @@ def _heard_after_publishing(broker: ShippedBroker, user: str, topic: str) -> set
         return {name for name, client in clients.items() if client.on(topic)}
 
 
+class Pair:
+    """A hub, and a broker that is bridged to it: the camera `garage` and Home Assistant there, `front-door` here."""
+
+    def __init__(self, folder: Path) -> None:
+        there = {"garage": PASSWORDS["garage"], "homeassistant": PASSWORDS["homeassistant"], BRIDGE: "bridge-secret"}
+        self.hub = ShippedBroker(folder / "hub", there, with_bridge_rules=True)
+        here = {"front-door": PASSWORDS["front-door"], "homeassistant": PASSWORDS["homeassistant"]}
+        self.here = ShippedBroker(folder / "here", here, bridge_to=self.hub.port, bridge_password=there[BRIDGE])
+
+    def heard_at_the_hub(self, topic: str, text: str) -> Message:
+        """The first such message that Home Assistant hears, also one that was kept from before."""
+        with self.hub.client("homeassistant") as home:
+            return home.wait_for(
+                lambda message: message.topic == topic and message.text == text, BRIDGED_S, f"{text} on {topic}"
+            )
+
+    def wait_until_bridged(self) -> None:
+        """Return when the bridge says at the hub that it is up."""
+        self.heard_at_the_hub(f"yiagent/bridge/{BRIDGE}", "1")
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    pair = Pair(tmp_path_factory.mktemp("pair"))
+    with pair.hub, pair.here:
+        pair.wait_until_bridged()
+        yield pair
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        *(f"yiagent/front-door/{name}" for name in ("availability", "info", "state", "telemetry", "log", "snapshot")),
+        *("yiagent/front-door/response", "yiagent/front-door/response/who-asked"),
+        *("homeassistant/device/front-door/config", "homeassistant/device/front-door/machine/config"),
+        "homeassistant/switch/front-door/switch_stream/config",
+    ],
+)
+def test_what_a_camera_says_crosses_the_bridge(pair: Pair, topic: str) -> None:
+    """Home Assistant at the hub hears it, once; and it is retained there where it is here."""
+    with pair.hub.client("homeassistant") as home, pair.here.client("front-door", "yiagent/front-door/#") as camera:
+        camera.publish(topic, "said", retain=True)
+        home.wait_for(lambda message: message.topic == topic and message.text == "said", BRIDGED_S)
+        camera.publish("yiagent/front-door/log", "flush")
+        home.wait_for(lambda message: message.text == "flush", BRIDGED_S)
+        assert [message.text for message in home.on(topic)].count("said") == 1
+    assert pair.heard_at_the_hub(topic, "said").retain
+
+
+@pytest.mark.parametrize(
+    "topic", ["yiagent/front-door/stream/set", "yiagent/front-door/request", "homeassistant/status"]
+)
+def test_what_a_camera_is_told_crosses_the_bridge(pair: Pair, topic: str) -> None:
+    """It hears Home Assistant's commands and its birth, once, with what MQTT 5 adds to a request."""
+    with pair.hub.client("homeassistant") as home, pair.here.client("front-door", "#") as camera:
+        home.publish(topic, "told", response_topic="yiagent/front-door/response/x", correlation_data=b"7")
+        heard = camera.wait_for(lambda message: message.topic == topic, BRIDGED_S)
+        assert heard.properties == {"ResponseTopic": "yiagent/front-door/response/x", "CorrelationData": b"7"}
+        home.publish("homeassistant/status", "flush")
+        camera.wait_for(lambda message: message.text == "flush", BRIDGED_S)
+        assert len([message for message in camera.on(topic) if message.text == "told"]) == 1
+
+
+def test_nothing_else_crosses_the_bridge(pair: Pair) -> None:
+    """What the hub's own cameras say stays there; what is commanded here, and who comes up here, stays here."""
+    with (
+        pair.hub.client("homeassistant") as there,
+        pair.hub.client("garage", "yiagent/garage/#") as garage,
+        pair.here.client("homeassistant") as here,
+        pair.here.client("front-door", "yiagent/front-door/#") as front_door,
+    ):
+        for topic in ("yiagent/garage/state", "yiagent/garage/telemetry", "homeassistant/device/garage/config"):
+            garage.publish(topic, "there")
+        for topic in ("yiagent/front-door/stream/set", "yiagent/front-door/request", "homeassistant/status"):
+            here.publish(topic, "here")
+        # Both directions, behind all of these.
+        there.publish("homeassistant/status", "flush")
+        here.wait_for(lambda message: message.text == "flush", BRIDGED_S)
+        front_door.publish("yiagent/front-door/log", "flush")
+        there.wait_for(lambda message: message.topic == "yiagent/front-door/log" and message.text == "flush", BRIDGED_S)
+        assert [message for message in here.messages if message.text == "there"] == []
+        assert [message for message in there.messages if message.text == "here"] == []
+
+
+def test_a_cameras_last_will_crosses_the_bridge(pair: Pair) -> None:
+    """A connection that breaks is `offline` at the hub."""
+    topic = "yiagent/front-door/availability"
+    with pair.hub.client("homeassistant", topic) as home:
+        camera = paho.Client(CallbackAPIVersion.VERSION2)
+        camera.username_pw_set("front-door", PASSWORDS["front-door"])
+        camera.will_set(topic, "offline", qos=1, retain=True)
+        camera.connect("127.0.0.1", pair.here.port)
+        camera.loop_start()
+        camera.publish(topic, "online", qos=1, retain=True)
+        home.wait_for(lambda message: message.text == "online", BRIDGED_S)
+        connection = camera.socket()
+        assert isinstance(connection, socket.socket)
+        camera.reconnect_delay_set(60, 60)
+        connection.shutdown(socket.SHUT_RDWR)
+        home.wait_for(lambda message: message.text == "offline", BRIDGED_S)
+        camera.disconnect()
+        camera.loop_stop()
+
+
+def test_a_hub_that_forgot_has_everything_again(pair: Pair) -> None:
+    """After the restart of either, all that is kept here is kept there; nobody had to say it again."""
+    with pair.here.client("front-door", "yiagent/front-door/#") as camera:
+        for name in ("availability", "state"):
+            camera.publish(f"yiagent/front-door/{name}", f"kept {name}", retain=True)
+        pair.heard_at_the_hub("yiagent/front-door/state", "kept state")
+        pair.hub.kill()
+        pair.hub.start()
+        for name in ("availability", "state"):
+            pair.heard_at_the_hub(f"yiagent/front-door/{name}", f"kept {name}")
+    pair.here.restart()
+    pair.wait_until_bridged()
+    with pair.here.client("front-door", "yiagent/front-door/#") as camera:
+        camera.publish("yiagent/front-door/state", "said anew", retain=True)
+        pair.heard_at_the_hub("yiagent/front-door/state", "said anew")
+
+
 class ShippedServer(Peer):
     """nginx as config/nginx-rtmp.conf makes it."""
 
@@ -149,7 +231,7 @@ class ShippedServer(Peer):
         temporary = "".join(
             f"{kind}_temp_path {self.folder / kind}; " for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
-        text = _replaced(
+        text = replaced(
             (CONFIG / "nginx-rtmp.conf").read_text(),
             {
                 # In the foreground and without workers of another user, who could not read this folder.

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from jinja2 import StrictUndefined, Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from tests.homeassistant_rules import faults_of
+from tests.homeassistant_rules import ABBREVIATIONS, expanded, faults_of
 from tests.test_payloads import FAILING, IDLE, INFO, LINE, NOTHING_KNOWN, SAMPLE, SNAPSHOT
 from yiagent.config import ConfigError, parse_config
 from yiagent.discovery import (
@@ -94,7 +94,7 @@ def _made(
 
 
 def _document(card: Card = CARD, topic: str = CAMERA) -> dict[str, Any]:
-    return dict(json.loads(_made(card)[topic].payload))
+    return dict(expanded(json.loads(_made(card)[topic].payload)))
 
 
 @cache
@@ -138,6 +138,20 @@ def test_there_is_nothing_beyond_the_contract() -> None:
     names = [row[0] for row in CONTRACT]
     assert list(_components()) == names
     assert list(_components(replace(CARD, has_pictures=False))) == [name for name in names if name not in PICTURES]
+
+
+def test_a_broker_need_not_keep_long_words() -> None:
+    """In the device's message every key that has a short word is short, and what most of them read stands once.
+
+    An older Home Assistant may not know each of the short words: the other form has them in full.
+    """
+    document = json.loads(_made()[CAMERA].payload)
+    entities = document["components"].values()
+    assert not {key for entity in entities for key in entity} & set(ABBREVIATIONS.values())
+    assert document["state_topic"] == TOPICS.telemetry
+    assert TOPICS.telemetry not in {entity.get("stat_t") for entity in entities}
+    for one in _made(CARD, ENTITY_FORM).values():
+        assert not json.loads(one.payload).keys() & ABBREVIATIONS.keys()
 
 
 def test_what_the_contract_says_of_single_entities() -> None:
@@ -229,7 +243,7 @@ def test_the_parts_are_the_components() -> None:
     """What is noted down of a message is the platform of each of its components."""
     made = _made(BESIDE)
     for one in made.values():
-        components = json.loads(one.payload)["components"]
+        components = expanded(json.loads(one.payload))["components"]
         assert one.parts == {name: entity["platform"] for name, entity in components.items()}
     assert len(parts_of(made.values())) == len(CONTRACT) + 1
 

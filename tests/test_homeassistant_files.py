@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.homeassistant_rules import expanded
 from tests.peers.camera import REPOSITORY
 from yiagent.discovery import Card, announcements
 from yiagent.model import DiscoveryFormat
@@ -49,7 +50,7 @@ _Loader.add_constructor("!input", _input)
 def _announced() -> dict[str, dict[str, Any]]:
     """Every entity that the agent announces, by unique id."""
     (one,) = announcements(CARD, DiscoveryFormat.DEVICE, TOPICS, PLACES).values()
-    document = json.loads(one.payload)
+    document = expanded(json.loads(one.payload))
     device = {key: value for key, value in document["device"].items() if key != "sw_version"}
     shared = {"availability_topic": document["availability_topic"], "device": device}
     return {entity["unique_id"]: {**entity, **shared} for entity in document["components"].values()}

@@ -38,6 +38,30 @@ SHORTEST_EXPIRY_S: Final = 30
 _ORIGIN: Final = "yiagent"
 _URL: Final = re.compile(r"https?://[!-~]+")
 
+# Home Assistant's own short words for a component's keys (its mqtt/abbreviations.py): a broker keeps this message of
+# every camera, and it is most of what a camera costs there.
+_SHORT: Final = {
+    "command_topic": "cmd_t",
+    "default_entity_id": "def_ent_id",
+    "device_class": "dev_cla",
+    "entity_category": "ent_cat",
+    "expire_after": "exp_aft",
+    "icon": "ic",
+    "json_attributes_template": "json_attr_tpl",
+    "json_attributes_topic": "json_attr_t",
+    "options": "ops",
+    "payload_off": "pl_off",
+    "payload_on": "pl_on",
+    "platform": "p",
+    "state_class": "stat_cla",
+    "state_topic": "stat_t",
+    "suggested_display_precision": "sug_dsp_prc",
+    "topic": "t",
+    "unique_id": "uniq_id",
+    "unit_of_measurement": "unit_of_meas",
+    "value_template": "val_tpl",
+}
+
 # One entity as Home Assistant takes it, without its platform.
 Entity = dict[str, Any]
 # The platform (sensor, switch, …) of each component, by the component's name.
@@ -108,10 +132,13 @@ def announcements(
                 found[places.entity(platform, component)] = _announcement(document, {component: platform})
             continue
         parts = {component: str(entity["platform"]) for component, entity in entities.items()}
-        components: dict[str, Entity] = dict(entities)
+        # The one that most of them read stands once, for all that name none.
+        most_read = {"state_topic": topics.telemetry} if entities is camera else {}
+        components = {component: _shortened(entity, most_read) for component, entity in entities.items()}
         if entities is camera:
             gone = {component: {"platform": platform} for component, platform in (dropped or {}).items()}
             components = {**gone, **components}
+        shared |= most_read
         found[topic] = _announcement({"device": device, "origin": origin, **shared, "components": components}, parts)
     return found
 
@@ -128,6 +155,10 @@ def _origin(card: Card) -> dict[str, Any]:
 
 def _announcement(document: Mapping[str, Any], parts: Parts) -> Announcement:
     return Announcement(json.dumps(document, ensure_ascii=False, separators=(",", ":")), parts)
+
+
+def _shortened(entity: Entity, shared: Mapping[str, Any]) -> Entity:
+    return {_SHORT.get(key, key): value for key, value in entity.items() if shared.get(key) != value}
 
 
 def _without_platform(entity: Entity) -> Entity:
@@ -179,7 +210,7 @@ def _template(expression: str, *, before: str = _SET) -> str:
 
 def _value(name: str) -> str:
     """A template for one field; None where there is none, which Home Assistant shows as unknown."""
-    return _template(f"said.get('{name}')")
+    return f"{{{{ value_json.get('{name}') if value_json is mapping else None }}}}"
 
 
 def _camera_entities(card: Card, topics: Topics) -> dict[str, Entity]:

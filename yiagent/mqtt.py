@@ -103,8 +103,8 @@ class MqttLink:
                 lasted_s = time.monotonic() - began
                 self._short_lived = self._short_lived + 1 if accepted and lasted_s < STEADY_S else 0
                 self._tell(closed, accepted=accepted)
-                failures = 0 if accepted and lasted_s >= STEADY_S else failures + 1
-                await self._wait(failures)
+                failures = failures_after(failures, accepted=accepted, lasted_s=lasted_s)
+                await self._wait(pause_s(failures))
         finally:
             self._store.forget(self._news.set)
             self._journal.forget(self._news.set)
@@ -463,10 +463,20 @@ class MqttLink:
         stop = "" if message.endswith("?") else "."
         say(f"{what}: {message}{stop} Streaming goes on; trying again for ever")
 
-    async def _wait(self, failures: int) -> None:
-        longest = min(LONGEST_WAIT_S, 2.0 ** min(failures, 10))
-        # Jitter: after a broker's restart, a fleet must not come back in one instant.
-        deadline = time.monotonic() + between(0.3, 1.0) * longest
+    async def _wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
         while not self._stopping and time.monotonic() < deadline:
             self._news.clear()
             await self._sleep(deadline - time.monotonic())
+
+
+def failures_after(failures: int, *, accepted: bool, lasted_s: float) -> int:
+    """How many connections in a row came to nothing, when one more has ended; `failures`: before it."""
+    return 0 if accepted and lasted_s >= STEADY_S else failures + 1
+
+
+def pause_s(failures: int) -> float:
+    """How long to stay away after so many."""
+    longest = min(LONGEST_WAIT_S, 2.0 ** min(failures, 10))
+    # Jitter: after a broker's restart, a fleet must not come back in one instant.
+    return between(0.3, 1.0) * longest

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests import bench
 from tests.bench.figures import Figure
+from tests.bench.fleet import measure_fleet
 from tests.bench.memory import measure_memory
 from tests.bench.options import RUNS, Options
 from tests.bench.page import measure_page
@@ -23,6 +24,7 @@ SECTIONS: dict[str, Callable[[Path, Options], list[Figure]]] = {
     "start": measure_start,
     "recovery": measure_recovery,
     "weight": measure_memory,
+    "fleet": measure_fleet,
     "page": measure_page,
 }
 
