@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from yiagent.model import Level, Progress
 from yiagent.progress import (
     LINE_BURST,
+    LINE_LENGTH,
     LINES_PER_S,
     LINES_TO_RESUME,
     LONGEST_LINE,
@@ -346,6 +347,14 @@ def test_after_a_flood_all_is_heard_again() -> None:
     assert _heard(lines) == list(range(MUCH + 1 - MOST_HELD_LINES, MUCH + 2))
     assert not sieve.leaves_out
     assert sieve.count_left_out() == MUCH + 1 - LINE_BURST - MOST_HELD_LINES
+
+
+def test_long_lines_are_fewer() -> None:
+    """It is their length that takes time."""
+    sieve = LineSieve(0.0)
+    count = LINE_BURST * LINE_LENGTH // LONGEST_LINE
+    lines = [line for number in range(MUCH) for line in sieve.feed(_flood([number], LONGEST_LINE - 100), 0.0)]
+    assert count <= len(lines) <= count + 1
 
 
 def test_the_end_of_a_line_whose_beginning_is_gone_is_not_heard() -> None:

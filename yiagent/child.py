@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from yiagent.model import Progress
-from yiagent.progress import LINES_PER_S, LINES_TO_RESUME, LineSieve, ProgressParser
+from yiagent.progress import LINES_PER_S, LINES_TO_RESUME, LONGEST_LINE, LineSieve, ProgressParser
 
 # How long what is still in the pipes may take to arrive after the process itself is gone.
 DRAIN_S: Final = 1.0
@@ -49,7 +49,8 @@ class _Hearing:
         """Tell the lines that `data` completes; for how long no more need be read, if so."""
         self._tell(self._sieve.feed(data, time.monotonic()))
         if not self._sieve.leaves_out:
-            return None
+            # A line without end is no line, and no less work.
+            return PAUSE_S if len(data) > LONGEST_LINE else None
         if self._again is None:
             # Its last words are told also when it is silent after them.
             loop = asyncio.get_running_loop()

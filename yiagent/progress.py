@@ -15,6 +15,8 @@ LONGEST_LINE: Final = 8192
 # What ffmpeg may say at once, and per second: more than any sane one has to say. On a camera a line takes milliseconds.
 LINE_BURST: Final = 200
 LINES_PER_S: Final = 40.0
+# A longer line counts as so many as it holds of these.
+LINE_LENGTH: Final = 256
 # Who has said more is heard again when so many lines may be, and of what was left out until then, these last ones are.
 LINES_TO_RESUME: Final = 40
 MOST_HELD_LINES: Final = 20
@@ -108,7 +110,7 @@ class LineSieve:
             lines += self._leave_out(self._splitter.take_rest() + beyond)
         else:
             lines += self._splitter.feed(beyond)
-        self._allowance -= len(lines)
+        self._allowance -= sum(1 + len(line) // LINE_LENGTH for line, _ in lines)
         return lines
 
     def release(self) -> list[tuple[str, bool]]:
