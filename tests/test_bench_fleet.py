@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from tests.bench import fleet_sessions
 from tests.bench import fleet_wire as wire
 from tests.bench.fleet_cameras import PASSWORD, Part, config_of, device_of, info_of, sample, snapshot_of
 from tests.bench.fleet_crowd import Return, most_within
-from tests.bench.process import Memory, parse_rollup, processor_s
 from tests.harness import WAIT_TIMEOUT_S
 from yiagent.announced import AnnouncedFile
 from yiagent.announcer import Announcer
@@ -179,15 +177,3 @@ def test_a_return_is_told_in_three_counts() -> None:
     """All attempts per camera; in vain are only those that began when the broker listened again."""
     attempts = [(1.0, False), (2.0, False), (3.0, True), (3.5, False), (4.5, True)]
     assert Return.of(attempts, 2, 3.0) == Return(per_camera=2.5, in_vain=1, most_per_s=2)
-
-
-def test_memory_is_read_from_the_kernels_sums() -> None:
-    """kB as MB; what is not asked for is passed over."""
-    text = "00400000-7ffff [rollup]\nRss:   2048 kB\nPss:   1024 kB\nPss_Dirty:  9 kB\nPrivate_Dirty:   512 kB\n"
-    assert parse_rollup(text) == Memory(2.0, 1.0, 0.5)
-
-
-def test_processor_time_is_the_kernels() -> None:
-    """Of a process by its number, as the process itself would read it."""
-    before = time.process_time()
-    assert before <= processor_s(os.getpid()) <= time.process_time()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable
 
 import psutil
 import pytest
 
-from yiagent.child import TooMuchOutput, run_through
+from yiagent.child import Child, TooMuchOutput, run_through
+from yiagent.progress import LINE_BURST, MOST_HELD_LINES
 
 MOST_BYTES = 1 << 20
+PATIENCE_S = 30.0
 
 
 class Run:
@@ -108,3 +111,47 @@ def test_one_that_cannot_be_started() -> None:
             await Run().of("/no/such/program")
 
     asyncio.run(act())
+
+
+def test_one_that_talks_without_end_is_not_held_up() -> None:
+    """It gets rid of all it has to say; its first and last words are heard, and how many were not."""
+    count = 50_000
+    script = f'i=0; while [ $i -lt {count} ]; do echo "[warning] $i" >&2; i=$((i+1)); done; printf "the last word" >&2'
+    lines: list[str] = []
+    left_out: list[int] = []
+
+    async def act() -> None:
+        child = await Child.start(
+            ["sh", "-c", script], lambda line, _: lines.append(line), lambda _: None, on_left_out=left_out.append
+        )
+        assert await child.wait() == 0
+
+    asyncio.run(act())
+    assert lines[:LINE_BURST] == [f"[warning] {number}" for number in range(LINE_BURST)]
+    assert lines[-2:] == [f"[warning] {count - 1}", "the last word"]
+    assert len(lines) + sum(left_out) == count + 1
+    assert len(lines) < count / 2
+
+
+def test_the_last_words_of_a_flood_are_told_though_it_goes_on_in_silence() -> None:
+    """They may say what it waits for."""
+    script = f"i=0; while [ $i -lt {LINE_BURST * 3} ]; do echo $i >&2; i=$((i+1)); done; exec sleep 600"
+    lines: list[str] = []
+
+    async def act() -> None:
+        done = asyncio.Event()
+
+        def hear(line: str, cut: bool) -> None:
+            lines.append(line)
+            if line == f"{LINE_BURST * 3 - 1}":
+                done.set()
+
+        child = await Child.start(["sh", "-c", script], hear, lambda _: None)
+        try:
+            await asyncio.wait_for(done.wait(), PATIENCE_S)
+        finally:
+            child.send(signal.SIGKILL)
+            await child.wait()
+
+    asyncio.run(act())
+    assert lines[LINE_BURST:] == [str(number) for number in range(LINE_BURST * 3)][-MOST_HELD_LINES:]

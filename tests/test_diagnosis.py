@@ -385,3 +385,24 @@ def test_a_peers_words_cannot_break_a_message(start: str, words: str) -> None:
     diagnosis.hear(Message(Level.ERROR, "rtmp", f"{start}{words}{{0.__class__}} not compatible with flv"))
     failure = diagnosis.ended(1, flowed=False, killed_for_memory=lambda: False)
     assert "<class" not in failure.reason.message
+
+
+def test_a_message_is_weighed_again_where_it_means_something_else() -> None:
+    """One that repeats is weighed once, but what is no news of the camera before both ends are open is so after."""
+    lost = parse_message("[rtsp @ 0x1] [error] CSeq 7000 expected, 0 received.")
+    diagnosis = Diagnosis(encrypted=False)
+    for line in ("[info] Input #0, rtsp, from 'rtsp://camera/ch':", "[info] Output #0, flv, to 'rtmp://server/live':"):
+        diagnosis.hear(lost)
+        diagnosis.hear(parse_message(line))
+    diagnosis.hear(lost)
+    assert diagnosis.ended(1, flowed=True, killed_for_memory=lambda: False).reason.code is R.SOURCE_UNREACHABLE
+
+
+@pytest.mark.parametrize("code", [401, 404])
+def test_a_status_code_is_no_number_that_repeats(code: int) -> None:
+    """What differs by it alone is another message."""
+    diagnosis = Diagnosis(encrypted=False)
+    diagnosis.hear(parse_message("[rtsp @ 0x1] [error] method DESCRIBE failed: 500 Internal Server Error"))
+    diagnosis.hear(parse_message(f"[rtsp @ 0x1] [error] method DESCRIBE failed: {code} Internal Server Error"))
+    expected = {401: R.SOURCE_UNAUTHORIZED, 404: R.SOURCE_NOT_FOUND}[code]
+    assert diagnosis.late().reason.code is expected

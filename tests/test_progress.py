@@ -9,7 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yiagent.model import Level, Progress
-from yiagent.progress import LONGEST_LINE, LineSplitter, ProgressParser, parse_message
+from yiagent.progress import (
+    LINE_BURST,
+    LINE_LENGTH,
+    LINES_PER_S,
+    LINES_TO_RESUME,
+    LONGEST_LINE,
+    MOST_HELD_BYTES,
+    MOST_HELD_LINES,
+    MOST_LANDMARKS,
+    LineSieve,
+    LineSplitter,
+    ProgressParser,
+    parse_message,
+)
 
 # Every length near the limit, and every kind of line end.
 PIECES = st.lists(
@@ -277,3 +290,95 @@ def test_a_hostile_line_costs_little(times: int) -> None:
     """Brackets without end take no time that grows faster than the line."""
     assert parse_message("[a] " * times * 50 + "x").level is Level.WARNING
     assert parse_message("[" * times * 200).level is Level.WARNING
+
+
+# --- more than can be taken in ---
+
+MUCH = 5_000
+
+
+def _flood(numbers: Iterable[int], width: int = 0) -> bytes:
+    return "".join(f"[warning] line {number} {'x' * width}\n" for number in numbers).encode()
+
+
+def _heard(lines: list[tuple[str, bool]]) -> list[int]:
+    return [int(line.split()[2]) for line, _ in lines]
+
+
+@given(PIECES, CUTS)
+def test_what_can_be_taken_in_passes_a_sieve(pieces: list[bytes], cuts: list[int]) -> None:
+    """It gives what the splitter gives, however the bytes come."""
+    chunks = _chunks(b"".join(pieces), cuts)
+    sieve = LineSieve(0.0)
+    assert [line for chunk in [*chunks, b"\n"] for line in sieve.feed(chunk, 0.0)] == _lines(chunks)
+    assert not sieve.leaves_out
+    assert sieve.count_left_out() == 0
+
+
+@given(st.lists(st.tuples(st.integers(1, 3000), st.floats(0, 2)), max_size=40), st.integers(0, 300))
+def test_of_a_flood_only_whole_lines_are_heard(steps: list[tuple[int, float]], width: int) -> None:
+    """In their order, no more than the limits, and together with those that are counted, all; the last one too."""
+    data = _flood(range(MUCH), width)
+    sieve = LineSieve(0.0)
+    heard, left_out, now = [], 0, 0.0
+    for size, seconds in steps:
+        now += seconds
+        piece, data = data[: size * 7], data[size * 7 :]
+        heard += sieve.feed(piece, now)
+        left_out += sieve.count_left_out()
+        assert len(heard) <= LINE_BURST + now * LINES_PER_S
+    heard += sieve.release()
+    left_out += sieve.count_left_out()
+    numbers = _heard(heard)
+    came = MUCH - len(data.splitlines())
+    assert numbers == sorted(set(numbers))
+    assert {line for line, _ in heard} <= set(_flood(range(MUCH), width).decode().splitlines())
+    assert came <= len(numbers) + left_out <= came + MOST_HELD_LINES * (1 + len(steps))
+    assert not heard or numbers[-1] in (came - 1, came)
+
+
+def test_after_a_flood_all_is_heard_again() -> None:
+    """Once there is time for it, its last lines first."""
+    sieve = LineSieve(0.0)
+    assert _heard(sieve.feed(_flood(range(MUCH)), 0.0)) == list(range(LINE_BURST))
+    assert sieve.leaves_out
+    assert sieve.feed(_flood([MUCH]), LINES_TO_RESUME / LINES_PER_S / 2) == []
+    lines = sieve.feed(_flood([MUCH + 1]), LINES_TO_RESUME / LINES_PER_S)
+    assert _heard(lines) == list(range(MUCH + 1 - MOST_HELD_LINES, MUCH + 2))
+    assert not sieve.leaves_out
+    assert sieve.count_left_out() == MUCH + 1 - LINE_BURST - MOST_HELD_LINES
+
+
+def test_long_lines_are_fewer() -> None:
+    """It is their length that takes time."""
+    sieve = LineSieve(0.0)
+    count = LINE_BURST * LINE_LENGTH // LONGEST_LINE
+    lines = [line for number in range(MUCH) for line in sieve.feed(_flood([number], LONGEST_LINE - 100), 0.0)]
+    assert count <= len(lines) <= count + 1
+
+
+def test_the_end_of_a_line_whose_beginning_is_gone_is_not_heard() -> None:
+    """It may be the second half of a secret, which nobody would know."""
+    sieve = LineSieve(0.0)
+    sieve.feed(_flood(range(LINE_BURST + 1)), 0.0)
+    sieve.feed(b"k" * (MOST_HELD_BYTES + 1), 0.0)
+    assert sieve.release() == []
+    assert sieve.feed(b"ey\n[warning] line 7\n", 60.0) == [("[warning] line 7", False)]
+
+
+def test_a_line_that_a_flood_begins_in_is_whole() -> None:
+    """What came of it before the flood is not lost."""
+    sieve = LineSieve(0.0)
+    sieve.feed(_flood(range(LINE_BURST)) + b"[warning] li", 0.0)
+    assert sieve.feed(b"ne 7 \n", 0.0) == []
+    assert _heard(sieve.release()) == [7]
+
+
+def test_which_ends_are_open_is_heard_in_a_flood() -> None:
+    """ffmpeg says so once in its life, perhaps amid thousands of complaints. Nor may this be a flood."""
+    sieve = LineSieve(0.0)
+    landmark = "[info] Output #0, flv, to 'rtmp://server/live':"
+    flood = _flood(range(MUCH)) + f"{landmark}\n".encode() + _flood(range(MUCH))
+    assert (landmark, False) in sieve.feed(flood, 0.0)
+    assert len(sieve.feed(f"{landmark}\n".encode() * MUCH, 0.0)) == MOST_LANDMARKS - 1
+    assert sieve.feed(f"{landmark}\n".encode() * MUCH, 0.0) == []

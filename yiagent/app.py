@@ -127,6 +127,8 @@ async def _serve(config: Config, redactor: Redactor, journal: Journal, lock: int
             tasks.append(asyncio.create_task(_guarded("Pictures", pictures.run, journal), name="pictures"))
         tasks.append(asyncio.create_task(_guarded("MQTT", mqtt.run, journal), name="mqtt"))
         if config.web.enabled:
+            # The stream and the broker are under way before the page is even imported, which takes seconds on a camera.
+            await asyncio.sleep(0)
             # Only here: microdot and what serves the page take memory.
             from yiagent.web.serve import serve_page
 

@@ -12,33 +12,95 @@ import errno
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from yiagent.model import Progress
-from yiagent.progress import LineSplitter, ProgressParser
+from yiagent.progress import LINES_PER_S, LINES_TO_RESUME, LONGEST_LINE, LineSieve, ProgressParser
 
 # How long what is still in the pipes may take to arrive after the process itself is gone.
 DRAIN_S: Final = 1.0
+# Whoever talks more than is listened to is read this often: however fast it writes, reading costs no more. A pipe holds
+# 64 kB, so ffmpeg waits at its next word no longer than this.
+PAUSE_S: Final = 0.02
 _STDIN: Final = 0
 _STDOUT: Final = 1
 _STDERR: Final = 2
 
-OnData = Callable[[int, bytes], None]
+# What came on which pipe; the seconds in which that one need not be read, if any.
+OnData = Callable[[int, bytes], float | None]
 OnLine = Callable[[str, bool], None]
 OnProgress = Callable[[Progress], None]
+OnLeftOut = Callable[[int], None]
+
+
+class _Hearing:
+    """What is heard of one child's standard error: all of it, unless it talks without end."""
+
+    def __init__(self, on_line: OnLine, on_left_out: OnLeftOut) -> None:
+        self._on_line = on_line
+        self._on_left_out = on_left_out
+        self._sieve = LineSieve(time.monotonic())
+        self._again: asyncio.TimerHandle | None = None
+
+    def hear(self, data: bytes) -> float | None:
+        """Tell the lines that `data` completes; for how long no more need be read, if so."""
+        self._tell(self._sieve.feed(data, time.monotonic()))
+        if not self._sieve.leaves_out:
+            # A line without end is no line, and no less work.
+            return PAUSE_S if len(data) > LONGEST_LINE else None
+        if self._again is None:
+            # Its last words are told also when it is silent after them.
+            loop = asyncio.get_running_loop()
+            self._again = loop.call_later(LINES_TO_RESUME / LINES_PER_S + PAUSE_S, self._hear_again)
+        return PAUSE_S
+
+    def finish(self) -> None:
+        """Tell what is still to be told: it has ended."""
+        self.end()
+        self._tell(self._sieve.release())
+        # The last words of a dying process often have no line end.
+        self._tell(self._sieve.feed(b"\n", time.monotonic()))
+        self._tell(self._sieve.release())
+
+    def end(self) -> None:
+        """Tell no more."""
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+
+    def _hear_again(self) -> None:
+        self._again = None
+        self.hear(b"")
+
+    def _tell(self, lines: list[tuple[str, bool]]) -> None:
+        for line, cut in lines:
+            self._on_line(line, cut)
+        # Not before the last ones of those that were left out are heard: they count not.
+        if lines and (count := self._sieve.count_left_out()):
+            self._on_left_out(count)
 
 
 class _Listener(asyncio.SubprocessProtocol):
     def __init__(self, on_data: OnData) -> None:
         self._on_data = on_data
         self._open_pipes = {_STDOUT, _STDERR}
+        self._transport: asyncio.SubprocessTransport | None = None
         self.exited = asyncio.Event()
         self.drained = asyncio.Event()
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.SubprocessTransport)
+        self._transport = transport
+
     def pipe_data_received(self, fd: int, data: bytes) -> None:
-        self._on_data(fd, data)
+        pause_s = self._on_data(fd, data)
+        pipe = self._transport.get_pipe_transport(fd) if pause_s and self._transport is not None else None
+        if isinstance(pipe, asyncio.ReadTransport) and pause_s is not None:
+            pipe.pause_reading()
+            asyncio.get_running_loop().call_later(pause_s, pipe.resume_reading)
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         self._open_pipes.discard(fd)
@@ -162,25 +224,26 @@ class Child:
         *,
         pass_fds: Sequence[int] = (),
         environment: Mapping[str, str] | None = None,
+        on_left_out: OnLeftOut = lambda _: None,
     ) -> Child:
         """Start `command`. `on_line` gets each line of standard error and whether it was cut. Raises `OSError`.
 
+        `on_left_out` is told how many lines were not, because too many came at once.
+
         `pass_fds`: descriptors that it gets besides, under the same numbers; `environment`: variables, likewise.
         """
-        splitter = LineSplitter()
+        hearing = _Hearing(on_line, on_left_out)
         parser = ProgressParser()
 
-        def heard(fd: int, data: bytes) -> None:
+        def heard(fd: int, data: bytes) -> float | None:
             if fd == _STDERR:
-                for line, cut in splitter.feed(data):
-                    on_line(line, cut)
-            else:
-                for report in parser.feed(data):
-                    on_progress(report)
+                return hearing.hear(data)
+            for report in parser.feed(data):
+                on_progress(report)
+            return None
 
         process = await _Process.start(command, heard, pass_fds=pass_fds, environment=environment)
-        # The last words of a dying process often have no line end.
-        return cls(process, lambda: heard(_STDERR, b"\n"))
+        return cls(process, hearing.finish)
 
     @property
     def pid(self) -> int:
@@ -241,16 +304,16 @@ async def run_through(
     """
     output = bytearray()
     too_much = asyncio.Event()
-    splitter = LineSplitter()
+    hearing = _Hearing(on_line, lambda _: None)
 
-    def heard(fd: int, data: bytes) -> None:
+    def heard(fd: int, data: bytes) -> float | None:
         if fd == _STDERR:
-            for line, cut in splitter.feed(data):
-                on_line(line, cut)
-        elif len(output) + len(data) > most_bytes:
+            return hearing.hear(data)
+        if len(output) + len(data) > most_bytes:
             too_much.set()
         elif not too_much.is_set():
             output.extend(data)
+        return None
 
     process = await _Process.start(command, heard, takes_input=data is not None)
     waiting = [asyncio.ensure_future(process.wait()), asyncio.ensure_future(too_much.wait())]
@@ -259,11 +322,12 @@ async def run_through(
         if data is not None:
             process.write(data)
         done, _ = await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        heard(_STDERR, b"\n")
+        hearing.finish()
         if too_much.is_set():
             raise TooMuchOutput
         return int(waiting[0].result()) if done else None, bytes(output)
     finally:
+        hearing.end()
         if not waiting[0].done():
             await process.end()
         for task in waiting:

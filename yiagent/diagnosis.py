@@ -34,6 +34,9 @@ _EXPECTED = re.compile(
     r"not enough frames to estimate rate|Guessed Channel Layout|At least one output file must be specified"
     r"|Estimating duration|deprecated pixel format"
 )
+# A complaint repeats with other positions and time stamps; a status code has three digits, and tells two apart.
+_LONG_NUMBER = re.compile(r"\d{4,}")
+MOST_KNOWN: Final = 32
 # A message of this rank holds whatever else was said.
 _CERTAIN: Final = 5
 # What owners and camera makers call what ffmpeg names otherwise.
@@ -103,6 +106,7 @@ class Diagnosis:
         self._write_failure: str | None = None
         self._source_lost = False
         self._told_to_end = False
+        self._known: set[str] = set()
         self.audio_codec: str | None = None
         """ffmpeg's name of the camera's audio codec, "" for none; None until ffmpeg has told."""
         self.video_codec: str | None = None
@@ -122,6 +126,9 @@ class Diagnosis:
     def hear(self, message: Message, *, cut: bool = False) -> None:
         """Take in one line of ffmpeg's standard error. `cut`: its end was cut off, perhaps through a secret."""
         text = message.text
+        if text.startswith(("Input #0", "Output #0")):
+            # From here on, messages mean other things.
+            self._known.clear()
         if text.startswith("Input #0"):
             self._input_open = True
             self.audio_codec = self.audio_codec or ""
@@ -137,6 +144,8 @@ class Diagnosis:
                 self.video_codec = self.video_codec or codec
         elif "dimensions not set" in text or "unspecified size" in text:
             self.wants_patience = True
+        if self._is_known(message):
+            return
         if "Exiting normally, received signal" in text:
             self._told_to_end = True
         if "Immediate exit requested" in text:
@@ -147,6 +156,17 @@ class Diagnosis:
         if _SOURCE_LOST.search(message.line) and self._output_open and self._write_failure is None:
             self._source_lost = True
         self._weigh(message.line, cut=cut)
+
+    def _is_known(self, message: Message) -> bool:
+        """Whether this was said before, but for its numbers: then it changes nothing, and all the rules need not be
+        tried on it. On a camera that takes milliseconds, and some streams are complained of with every frame."""
+        shape = _LONG_NUMBER.sub("#", message.line)
+        if shape in self._known:
+            return True
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known.add(shape)
+        return False
 
     def ended(self, status: int, *, flowed: bool, killed_for_memory: Callable[[], bool]) -> Failure:
         """Why the child ended with this status (negative: by that signal), which the agent did not ask for.

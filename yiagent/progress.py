@@ -12,6 +12,18 @@ from typing import Final
 from yiagent.model import Level, Progress
 
 LONGEST_LINE: Final = 8192
+# What ffmpeg may say at once, and per second: more than any sane one has to say. On a camera a line takes milliseconds.
+LINE_BURST: Final = 200
+LINES_PER_S: Final = 40.0
+# A longer line counts as so many as it holds of these.
+LINE_LENGTH: Final = 256
+# Who has said more is heard again when so many lines may be, and of what was left out until then, these last ones are.
+LINES_TO_RESUME: Final = 40
+MOST_HELD_LINES: Final = 20
+MOST_HELD_BYTES: Final = 4096
+# Of each child so many lines of this kind are heard whenever they come: they tell which of its ends are open.
+MOST_LANDMARKS: Final = 50
+_LANDMARK: Final = b"\n[info] "
 _TAGS = re.compile(r"^((?:\[[^\]]*\] )*)\[(quiet|panic|fatal|error|warning|info|verbose|debug|trace)\] ?")
 _ADDRESS = re.compile(r" @ 0x[0-9a-fA-F]+")
 _LEVELS: Final = {
@@ -49,6 +61,89 @@ class LineSplitter:
             self._skipping = True
             self._rest = b""
         return lines
+
+    def take_rest(self) -> bytes:
+        """The beginning of the line that is under way; whoever takes it brings it back in front of what follows."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+    def skip(self) -> None:
+        """Leave out the line that is under way, up to its end: its beginning is not known."""
+        self._skipping = True
+
+
+class LineSieve:
+    """Lines of standard error, no more of them than can be taken in: beyond, they are counted and not looked at.
+
+    Their last words are kept, and heard when there is time, or at the end: they tell why a child ended. `now`:
+    monotonic seconds.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._splitter = LineSplitter()
+        self._allowance = float(LINE_BURST)
+        self._at = now
+        self._leaves_out = False
+        self._left_out = 0
+        self._held = b""
+        self._landmarks = MOST_LANDMARKS
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether more has come than can be taken in just now."""
+        return self._leaves_out
+
+    def feed(self, data: bytes, now: float) -> list[tuple[str, bool]]:
+        """The complete lines that are to be heard, as `LineSplitter.feed` gives them."""
+        self._allowance = min(LINE_BURST, self._allowance + (now - self._at) * LINES_PER_S)
+        self._at = now
+        # One kind of line end, so that they can be counted.
+        data = data.replace(b"\r", b"\n")
+        if self._leaves_out and self._allowance < LINES_TO_RESUME:
+            return self._leave_out(data)
+        lines = self.release()
+        pieces = data.split(b"\n", max(0, int(self._allowance) - len(lines)))
+        beyond = pieces.pop()
+        lines += self._splitter.feed(b"".join(piece + b"\n" for piece in pieces))
+        if b"\n" in beyond:
+            self._leaves_out = True
+            lines += self._leave_out(self._splitter.take_rest() + beyond)
+        else:
+            lines += self._splitter.feed(beyond)
+        self._allowance -= sum(1 + len(line) // LINE_LENGTH for line, _ in lines)
+        return lines
+
+    def release(self) -> list[tuple[str, bool]]:
+        """The last lines of those that were left out, whether or not there is time for them."""
+        held, self._held, self._leaves_out = self._held, b"", False
+        if not held:
+            return []
+        if len(held) == MOST_HELD_BYTES:
+            # The beginning of the first one is gone, perhaps within a secret that nobody would know by its end.
+            _, end, held = held.partition(b"\n")
+            if not end:
+                self._splitter.skip()
+        lines = self._splitter.feed(b"\n".join(held.split(b"\n")[-MOST_HELD_LINES - 1 :]))
+        self._left_out = max(0, self._left_out - len(lines))
+        return lines
+
+    def count_left_out(self) -> int:
+        """How many lines were left out since this was last asked."""
+        count, self._left_out = self._left_out, 0
+        return count
+
+    def _leave_out(self, data: bytes) -> list[tuple[str, bool]]:
+        self._left_out += data.count(b"\n")
+        self._held = (self._held + data)[-MOST_HELD_BYTES:]
+        landmarks = []
+        at = data.find(_LANDMARK) if self._landmarks else -1
+        while at >= 0 and self._landmarks:
+            end = data.find(b"\n", at + 1)
+            if 0 <= end <= at + LONGEST_LINE:
+                landmarks.append((_decode(data[at + 1 : end]), False))
+                self._landmarks -= 1
+            at = data.find(_LANDMARK, end) if end >= 0 else -1
+        return landmarks
 
 
 @dataclass(frozen=True, slots=True)

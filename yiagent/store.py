@@ -9,6 +9,7 @@ import re
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from yiagent.model import BrokerStatus, Level, LogLine, Origin, Picture, Snapshot, Telemetry
@@ -140,7 +141,8 @@ class Journal(_Listeners):
 
     def since(self, seq: int) -> list[LogLine]:
         """The lines still held that came after line `seq`, oldest first."""
-        return [line for line in self._lines if line.seq > seq]
+        # They are numbered without a gap.
+        return list(islice(self._lines, max(0, len(self._lines) - max(0, self._seq - seq)), None))
 
     def debug(self, message: str) -> None:
         """A line of the agent's that matters only when looking for a fault."""
@@ -196,9 +198,14 @@ class Journal(_Listeners):
             self._append(Level.WARNING, Origin.FFMPEG, f"… {self._flooded} more lines came too fast and were left out")
             self._flooded = 0
 
+    def left_out(self, count: int) -> None:
+        """So many lines of ffmpeg's came too fast to be looked at."""
+        self._flooded += count
+
     def _clean(self, message: str, *, cut: bool) -> str:
         message = self._redactor.redact(message, cut=cut)
-        message = "".join(character if character.isprintable() else " " for character in message)
+        if not message.isprintable():
+            message = "".join(character if character.isprintable() else " " for character in message)
         return message if len(message) <= LONGEST_MESSAGE else message[: LONGEST_MESSAGE - 1] + "…"
 
     def _close(self, is_due: Callable[[tuple[Origin, str], _Repeat], bool]) -> None:

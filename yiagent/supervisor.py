@@ -325,7 +325,14 @@ class Supervisor:
             pass_fds = (tap.writer,) if tap is not None else ()
             # For whoever has to make room for HD, and sees processes only: the keeper on a camera.
             channel = {"YIAGENT_CHANNEL": str(job.channel)}
-            return await Child.start(command, self._heard, self._progressed, pass_fds=pass_fds, environment=channel)
+            return await Child.start(
+                command,
+                self._heard,
+                self._progressed,
+                pass_fds=pass_fds,
+                environment=channel,
+                on_left_out=self._journal.left_out,
+            )
         finally:
             if tap is not None:
                 tap.handed_over()

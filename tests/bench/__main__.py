@@ -19,11 +19,15 @@ from tests.bench.page import measure_page
 from tests.bench.recovery import measure_recovery
 from tests.bench.report import Report, this_machine
 from tests.bench.start import measure_start
+from tests.bench.startup import measure_startup
+from tests.bench.telemetry import measure_telemetry
 
 SECTIONS: dict[str, Callable[[Path, Options], list[Figure]]] = {
     "start": measure_start,
     "recovery": measure_recovery,
     "weight": measure_memory,
+    "startup": measure_startup,
+    "telemetry": measure_telemetry,
     "fleet": measure_fleet,
     "page": measure_page,
 }

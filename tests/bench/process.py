@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Memory:
-    """In MB of 2^20 bytes: resident, its share of what is resident, and what it has written and nobody else has."""
+    """Of one process, in MB of 2^20 bytes: resident; its share of that; and what it has written and nobody else has."""
 
     rss_mb: float
     pss_mb: float
