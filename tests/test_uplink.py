@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -104,6 +105,19 @@ def test_a_connection_that_is_not_there() -> None:
     with connected("127.0.0.1") as (_, sender, _):
         assert SendQueue(psutil.Process().pid, 1).read() is None
         assert SendQueue(2**22 + 1, sender.getpeername()[1]).read() is None
+
+
+def test_a_search_that_takes_long_is_not_made_at_every_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among tens of thousands of connections: a child that reports fast would leave the loop no time for anything."""
+    searches: list[SendQueue] = []
+    moments = iter([0.0, 0.3, 0.5, 6.2, 6.4, 6.7])
+    monkeypatch.setattr(sendqueue, "time", SimpleNamespace(monotonic=lambda: next(moments)))
+    monkeypatch.setattr(SendQueue, "_find", lambda queue: searches.append(queue))
+    queue = SendQueue(1, 1935)
+    for _ in range(4):
+        assert queue.read() is None
+    # At 0 and at 6.4: it took 0.3 s, and 0.5 and 6.2 are within 20 times that.
+    assert len(searches) == 2
 
 
 def _drain(reader: socket.socket, count: int) -> None:

@@ -14,10 +14,14 @@ from __future__ import annotations
 import socket
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+# A search that found nothing is not made again for so many times as long as it took: among 38,000 connections it takes
+# 0.3 s, and with a child that reports fast the loop did nothing else (measured).
+_SEARCH_PAUSE: Final = 20
 _TABLES: Final = ("tcp", "tcp6")
 _ESTABLISHED: Final = "01"
 # The columns of /proc/net/tcp (Linux, Documentation/networking/proc_net_tcp.rst).
@@ -47,14 +51,17 @@ class SendQueue:
         self._folder = Path(f"/proc/{pid}")
         self._port = f"{port:04X}"
         self._inode: str | None = None
+        self._search_at = 0.0
         self._request: bytes | None = None
         """What asks the kernel for this connection; None where it cannot be asked."""
 
     def read(self) -> int | None:
         """Bytes written but not yet acknowledged by the server's kernel; None where that cannot be seen."""
         try:
-            if self._inode is None:
+            if self._inode is None and (began := time.monotonic()) >= self._search_at:
                 self._find()
+                ended = time.monotonic()
+                self._search_at = ended + _SEARCH_PAUSE * (ended - began)
             return self._queued() if self._inode is not None else None
         except (OSError, ValueError, IndexError):
             return None
@@ -62,7 +69,7 @@ class SendQueue:
     def _find(self) -> None:
         """Look for the child's socket to that port."""
         mine = {self._socket(entry) for entry in (self._folder / "fd").iterdir()}
-        for row in self._rows():
+        for row in self._rows(f":{self._port} "):
             if row[_REMOTE].endswith(f":{self._port}") and row[_STATE] == _ESTABLISHED and row[_INODE] in mine:
                 self._inode = row[_INODE]
                 self._request = _request(row[_LOCAL], row[_REMOTE])
@@ -89,7 +96,7 @@ class SendQueue:
                 return int(row[_QUEUES].partition(":")[0], 16)
         return None
 
-    def _rows(self, part: str = " ") -> Iterator[list[str]]:
+    def _rows(self, part: str) -> Iterator[list[str]]:
         """The rows that hold `part`, one at a time: a busy machine has thousands, and this is asked twice a second."""
         for table in _TABLES:
             # A kernel without IPv6 has no tcp6.
