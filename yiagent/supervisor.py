@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 # How often the send queue is looked at: as often as ffmpeg reports.
 LOOK_PERIOD_S: Final = 0.5
+# ffmpeg reports with a frame, so a frame late; one that has said nothing for so long is looked at without a report.
+REPORT_OVERDUE_S: Final = 0.75
 # A key that the server took before is more likely held by the connection that just broke than refused: nginx-rtmp, as
 # it comes, holds one whose network went away for 60 to 90 s.
 KEY_MAY_BE_HELD_S: Final = 180.0
@@ -65,6 +67,7 @@ class _Run:
     tap: Tap | None
     child: Child | None = None
     queue: SendQueue | None = None
+    looker: asyncio.TimerHandle | None = None
     flow: Flow | None = None
     meter: FlowMeter = field(default_factory=FlowMeter)
     unsuited: bool = False
@@ -113,7 +116,6 @@ class Supervisor:
         self._rejected_at: float | None = None
         self._run: _Run | None = None
         self._waiter: asyncio.Task[None] | None = None
-        self._looker: asyncio.Task[None] | None = None
         self._knocker = Knocker(self._knocked, self._inbox.put_nowait)
         self._launches = 0
         self._plans: dict[Url, Plan] = {}
@@ -311,7 +313,6 @@ class Supervisor:
             offer_to_oom_killer(child.pid, REMUX_OOM_SCORE)
             run.queue = SendQueue(child.pid, port_of(parse_server(job.server)))
             self._waiter = asyncio.create_task(self._wait(run, child))
-            self._looker = asyncio.create_task(self._look_on(run))
 
     async def _start(self, run: _Run, capabilities: Capabilities) -> Child:
         job, plan, tap = run.job, run.plan, run.tap
@@ -383,11 +384,10 @@ class Supervisor:
             self._sent_before += self._run.flow.progress.total_bytes
         if self._run is not None and self._run.tap is not None:
             self._run.tap.close()
+        if self._run is not None and self._run.looker is not None:
+            self._run.looker.cancel()
         self._run = None
         self._waiter = None
-        if self._looker is not None:
-            self._looker.cancel()
-            self._looker = None
         self._guard.watch([])
 
     def _heard(self, line: str, cut: bool) -> None:
@@ -412,16 +412,22 @@ class Supervisor:
             return
         run.flow = Flow(run.launch, time.monotonic(), progress)
         self._look(run)
+        self._look_again_in(run, REPORT_OVERDUE_S)
 
-    async def _look_on(self, run: _Run) -> None:
-        """Look again while ffmpeg says nothing: one that is blocked stops reporting, and media may still be leaving."""
+    def _look_again_in(self, run: _Run, wait_s: float) -> None:
+        """Unless a report comes first. A timer that is put off costs nothing; a task that sleeps wakes the machine."""
+        if run.looker is not None:
+            run.looker.cancel()
+        run.looker = asyncio.get_running_loop().call_later(wait_s, self._look_on, run)
+
+    def _look_on(self, run: _Run) -> None:
+        """Look while ffmpeg says nothing: one that is blocked stops reporting, and media may still be leaving."""
         try:
-            while self._run is run:
-                await asyncio.sleep(LOOK_PERIOD_S)
-                if run.flow is not None and time.monotonic() - run.flow.at > LOOK_PERIOD_S:
-                    self._look(run)
+            self._look(run)
         except Exception as error:
             self._inbox.put_nowait(error)
+        else:
+            self._look_again_in(run, LOOK_PERIOD_S)
 
     def _look(self, run: _Run) -> None:
         assert run.flow is not None

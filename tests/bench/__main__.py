@@ -13,7 +13,6 @@ from pathlib import Path
 from tests import bench
 from tests.bench.figures import Figure
 from tests.bench.fleet import measure_fleet
-from tests.bench.memory import measure_memory
 from tests.bench.options import RUNS, Options
 from tests.bench.page import measure_page
 from tests.bench.recovery import measure_recovery
@@ -21,11 +20,12 @@ from tests.bench.report import Report, this_machine
 from tests.bench.start import measure_start
 from tests.bench.startup import measure_startup
 from tests.bench.telemetry import measure_telemetry
+from tests.bench.weight import measure_weight
 
 SECTIONS: dict[str, Callable[[Path, Options], list[Figure]]] = {
     "start": measure_start,
     "recovery": measure_recovery,
-    "weight": measure_memory,
+    "weight": measure_weight,
     "startup": measure_startup,
     "telemetry": measure_telemetry,
     "fleet": measure_fleet,

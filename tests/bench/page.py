@@ -1,34 +1,33 @@
-"""What the page costs: its bytes, its memory, its processor, and its answers beside those of a bare HTTP server."""
+"""What the page answers: how soon, how many a second, and in how many bytes, beside Python's bare HTTP server.
+
+Whoever asks makes a connection of its own each time, as the page's script does: the agent closes each with its answer.
+What the page weighs is in `weight`.
+"""
 
 from __future__ import annotations
 
-import http.client
-import statistics
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
-
-from tests.bench.figures import Figure
+from tests.bench.asking import Asked, ask_all
+from tests.bench.figures import OURS, Figure
 from tests.bench.options import Options
-from tests.harness import AgentProcess
-from tests.peers.broker import Broker, Listener
+from tests.peers.broker import Broker
 from tests.peers.camera import LiveCamera
 from tests.web.browser import page_agent
-from tests.web.client import ask, basic, listening
+from tests.web.client import basic
 
-PAGES = 5
-OPEN_S = 300.0
-QUICK_OPEN_S = 20.0
-REQUESTS = 200
-SETTLE_S = 5.0
-PATIENCE_S = 30.0
+REQUESTS = 1000
+QUICK_REQUESTS = 100
+# At once, and none of them turned away: the agent has places for 24.
+CLIENTS = 16
 LARGEST_PAGE_KB = 40.0
+BARE = "Python's bare http.server"
+# What scripts ask for, and what the page's own asks for when it is opened, besides the events.
+ANSWERS = ("/api/state", "/api/telemetry", "/api/log", "/api/about", "/api/history", "/api/broker")
 # The floor: Python's own server, which answers with a constant of the same size and asks for no password.
 BARE_SERVER = """
 import http.server, sys
@@ -39,6 +38,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"x" * int(sys.argv[1]))
     def log_message(self, *_): pass
+# Its own 5 would let most of those who come at once wait a second for their second try.
+http.server.ThreadingHTTPServer.request_queue_size = 128
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 print(server.server_port, flush=True)
 server.serve_forever()
@@ -46,122 +47,69 @@ server.serve_forever()
 
 
 def measure_page(folder: Path, options: Options) -> list[Figure]:
-    """All of it; the five open pages once."""
-    folder.mkdir(exist_ok=True)
-    with Broker(folder / "broker") as broker, LiveCamera(folder / "camera") as camera:
-        figures = _answers(folder, broker, camera, options.runs)
-        with Listener(broker.port, "yiagent/#") as listener:
-            figures += _memory(folder, broker, camera, listener, options.runs)
-        return figures + _open_pages(folder, broker, camera, QUICK_OPEN_S if options.quick else OPEN_S)
+    """Of an agent with a camera and a broker that streams nothing."""
+    count = QUICK_REQUESTS if options.quick else REQUESTS
+    with (
+        Broker(folder / "broker") as broker,
+        LiveCamera(folder / "camera") as camera,
+        page_agent(folder / "agent", broker, camera, telemetry={"interval_s": 5}, device={"id": "bench"}) as agent,
+    ):
+        port = agent.config["web"]["port"]
+        sizes = {path: ask_all(port, _request(path), 1).answer for path in ("/", *ANSWERS)}
+        figures = [
+            Figure(
+                "the page, whole, as sent (gzip; with its head)", "kB", [len(sizes["/"]) / 1000], aim=LARGEST_PAGE_KB
+            ),
+            *(Figure(f"{path}, as sent (with its head)", "kB", [len(sizes[path]) / 1000]) for path in ANSWERS),
+        ]
+        for path in ("/api/state", "/"):
+            size = len(sizes[path].partition(b"\r\n\r\n")[2])
+            with _bare_server(size) as bare_port:
+                subjects = {OURS: _Subject(port, _request(path)), BARE: _Subject(bare_port, _request("/"))}
+                for _ in range(options.runs):
+                    for subject in subjects.values():
+                        subject.measure(count)
+            figures += _figures("/api/state" if path == "/api/state" else "the page, whole", subjects)
+        return figures
 
 
-def _agent(folder: Path, broker: Broker, camera: LiveCamera, *, page: bool = True) -> AgentProcess:
-    agent = page_agent(folder, broker, camera, telemetry={"interval_s": 5}, device={"id": folder.name})
-    if page:
-        return agent
-    # Without a page there is no port to wait for.
-    return AgentProcess(folder, config={**agent.config, "web": {"enabled": False}})
+class _Subject:
+    """One server, asked for one thing again and again."""
+
+    def __init__(self, port: int, request: bytes) -> None:
+        self._port = port
+        self._request = request
+        self.alone: list[Asked] = []
+        self.together: list[Asked] = []
+
+    def measure(self, count: int) -> None:
+        self.alone.append(ask_all(self._port, self._request, count))
+        self.together.append(ask_all(self._port, self._request, count, clients=CLIENTS))
 
 
-def _answers(folder: Path, broker: Broker, camera: LiveCamera, runs: int) -> list[Figure]:
-    ours: list[float | None] = []
-    bare: list[float | None] = []
-    with _agent(folder / "answers", broker, camera) as agent:
-        kilobytes = len(ask(agent, "/", headers={"Accept-Encoding": "gzip"}).body) / 1000
-        size = len(ask(agent, "/api/state").body)
-        floor = subprocess.Popen([sys.executable, "-c", BARE_SERVER, f"{size}"], stdout=subprocess.PIPE, text=True)
-        try:
-            assert floor.stdout is not None
-            bare_port = int(floor.stdout.readline())
-            for _ in range(runs):
-                ours.append(_latency_ms(agent.config["web"]["port"], "/api/state"))
-                bare.append(_latency_ms(bare_port, "/"))
-        finally:
-            floor.kill()
-            floor.wait()
-    return [
-        Figure("bytes as sent", "kB", [kilobytes], aim=LARGEST_PAGE_KB),
-        Figure("one answer of /api/state, with its connection", "ms", ours),
-        Figure("one answer of /api/state, with its connection", "ms", bare, "Python's bare http.server"),
-    ]
+def _figures(what: str, subjects: dict[str, _Subject]) -> list[Figure]:
+    figures: list[Figure] = []
+    for who, subject in subjects.items():
+        for how, runs in (("one after the other", subject.alone), (f"{CLIENTS} at once", subject.together)):
+            figures += [
+                Figure(f"{what}, {how}: an answer, median", "ms", [run.median_ms for run in runs], who),
+                Figure(f"{what}, {how}: an answer, 95 of 100", "ms", [run.most_ms for run in runs], who),
+                Figure(f"{what}, {how}: answers a second", "", [run.per_s for run in runs], who),
+            ]
+    return sorted(figures, key=lambda figure: [other.what for other in figures].index(figure.what))
 
 
-def _latency_ms(port: int, path: str) -> float:
-    times = []
-    for _ in range(REQUESTS):
-        began = time.monotonic()
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
-        connection.request("GET", path, headers=basic())
-        connection.getresponse().read()
-        connection.close()
-        times.append((time.monotonic() - began) * 1000)
-    return statistics.median(times)
-
-
-def _memory(folder: Path, broker: Broker, camera: LiveCamera, listener: Listener, runs: int) -> list[Figure]:
-    added_rss: list[float | None] = []
-    added_own: list[float | None] = []
-    for number in range(runs):
-        amounts = []
-        for page in (True, False):
-            with _agent(folder / f"memory-{number}-{page}", broker, camera, page=page) as agent:
-                # A device of its own, so this is its first word.
-                listener.wait_for_topic(agent.topic("availability"), PATIENCE_S)
-                time.sleep(SETTLE_S)
-                amounts.append(psutil.Process(agent.pid).memory_full_info())
-        added_rss.append((amounts[0].rss - amounts[1].rss) / 2**20)
-        added_own.append((amounts[0].uss - amounts[1].uss) / 2**20)
-    return [
-        Figure("memory that it adds to an idle agent, Rss", "MB", added_rss),
-        Figure("of that its own (USS)", "MB", added_own),
-    ]
-
-
-def _open_pages(folder: Path, broker: Broker, camera: LiveCamera, open_s: float) -> list[Figure]:
-    with _agent(folder / "open", broker, camera) as agent:
-        process = psutil.Process(agent.pid)
-        time.sleep(SETTLE_S)
-        closed = process.memory_info().rss
-        alone_s = _processor_s(process, open_s)
-        with ExitStack() as stack:
-            for _ in range(PAGES):
-                stack.enter_context(_visitor(agent))
-            time.sleep(SETTLE_S)
-            at_first = process.memory_info().rss
-            visited_s = _processor_s(process, open_s)
-            at_last = process.memory_info().rss
-    minutes = open_s / 60
-    span = f"{minutes:g} min" if minutes >= 1 else f"{open_s:g} s"
-    return [
-        Figure(f"{PAGES} open pages, memory they add at once", "MB", [(at_first - closed) / 2**20]),
-        Figure(f"{PAGES} open pages, growth over {span}", "MB", [(at_last - at_first) / 2**20]),
-        Figure("processor a minute, idle, no page open", "ms", [alone_s / minutes * 1000]),
-        Figure("processor a minute, each open page", "ms", [(visited_s - alone_s) / minutes / PAGES * 1000]),
-    ]
-
-
-def _processor_s(process: psutil.Process, seconds: float) -> float:
-    before = process.cpu_times()
-    time.sleep(seconds)
-    after = process.cpu_times()
-    return (after.user + after.system) - (before.user + before.system)
+def _request(path: str) -> bytes:
+    lines = ["Host: 127.0.0.1", "Accept-Encoding: gzip", *(f"{name}: {value}" for name, value in basic().items())]
+    return "\r\n".join([f"GET {path} HTTP/1.1", *lines, "", ""]).encode()
 
 
 @contextmanager
-def _visitor(agent: AgentProcess) -> Iterator[None]:
-    """A page that is open: it has loaded all it loads, and reads what comes."""
-    for path in ("/", "/api/about", "/api/history", "/api/broker"):
-        ask(agent, path)
-    with listening(agent) as listener:
-        listener.next("telemetry")
-        listener.sock.settimeout(None)
-
-        def read() -> None:
-            try:
-                while listener.sock.recv(65536):
-                    pass
-            except OSError:
-                pass
-
-        threading.Thread(target=read, daemon=True).start()
-        yield
+def _bare_server(answer_bytes: int) -> Iterator[int]:
+    server = subprocess.Popen([sys.executable, "-c", BARE_SERVER, f"{answer_bytes}"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        yield int(server.stdout.readline())
+    finally:
+        server.kill()
+        server.wait()

@@ -76,27 +76,21 @@ class _Visitor:
 
 
 class Outgoing:
-    """What an answer is written to; the names are those that microdot calls."""
+    """What an answer is written to."""
 
     def __init__(self, visitor: _Visitor, writer: asyncio.StreamWriter) -> None:
         self._visitor = visitor
         self._writer = writer
-        self._head: bytearray | None = bytearray()
 
-    async def awrite(self, data: bytes) -> None:
+    def begin(self, *, is_endless: bool) -> None:
+        """An answer follows; an endless one is over when its reader goes away."""
+        self._visitor.listens = is_endless
+
+    async def send(self, data: bytes) -> None:
         """Send `data`, as fast as its reader takes it. Raises `OSError` when that is not at all."""
-        if self._head is not None:
-            # microdot writes line by line; each would be a packet of its own.
-            self._head += data
-            if data != b"\r\n":
-                return
-            data, self._head = bytes(self._head), None
-            self._visitor.listens = b"\r\nContent-Length:" not in data
-            if not self._writer.is_closing():
-                self._writer.write(data)
-            return
         for at in range(0, len(data), WRITE_BUFFER_BYTES):
-            self._writer.write(data[at : at + WRITE_BUFFER_BYTES])
+            if not self._writer.is_closing():
+                self._writer.write(data[at : at + WRITE_BUFFER_BYTES])
             await self._drain()
 
     async def finish(self) -> None:
@@ -107,6 +101,10 @@ class Outgoing:
             await self._drain()
 
     async def _drain(self) -> None:
+        transport = self._writer.transport
+        if not transport.get_write_buffer_size() and not transport.is_closing():
+            # The kernel has it: nothing to wait for, so no timer either.
+            return
         visitor = self._visitor
         visitor.stalled_since = time.monotonic()
         try:

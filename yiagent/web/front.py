@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from microdot import Request, Response
 from microdot.microdot import NoCaseDict
@@ -168,14 +168,24 @@ class WebFront:
 
 
 async def _write(response: Response, to: Outgoing) -> None:
-    # Of a StreamWriter microdot uses what it added itself, `awrite` and `aclose`, and Outgoing has the one it calls.
+    # Not by microdot's own `write`: it makes a class for each answer, and of its head a packet.
+    response.complete()
+    lines = [f"HTTP/1.0 {response.status_code} {response.reason}"]
+    lines += [f"{name}: {value}" for name, value in response.headers.items()]
+    head = "\r\n".join([*lines, "\r\n"]).encode()
+    body: Any = response.body
+    to.begin(is_endless="Content-Length" not in response.headers)
+    if isinstance(body, bytes):
+        await to.send(head if response.is_head else head + body)
+        return
     try:
-        await response.write(to)  # type: ignore[arg-type]
+        await to.send(head)
+        if not response.is_head:
+            async for piece in body:
+                await to.send(piece)
     finally:
-        # microdot leaves an unfinished one to the collector, and with it the listener's place.
-        close = getattr(response.body, "aclose", None)
-        if close is not None:
-            await close()
+        # An unfinished one would wait for the collector, and with it the listener's place.
+        await body.aclose()
 
 
 def _show(password: PagePassword) -> None:
