@@ -184,7 +184,7 @@ class _Scene:
         loop = FfmpegLoop(TUNED_KEY, self._folder / TUNED_KEY, tuned_command(self._camera.hd_url, url))
         with loop:
             self._server.wait_for_stream(TUNED_KEY, more_than_bytes=STEADY_BYTES)
-            (ffmpeg,) = loop.ffmpegs()
+            (ffmpeg,) = loop.senders()
             yield ffmpeg
         self._server.wait_for_no_stream(TUNED_KEY)
 
