@@ -25,6 +25,10 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments[:1] != ["run"]:
         outcome = _do(arguments)
         return outcome if isinstance(outcome, int) else _run(outcome)
+    # Before anything is imported that would import them; and what both need is imported once, before there are two.
+    defer_modules()
+    from yiagent.handover import unpack
+
     try:
         answer = do_apart(lambda: _answer(arguments))
     except OSError:
@@ -32,10 +36,6 @@ def main(arguments: list[str] | None = None) -> int:
         answer = _answer(arguments)
     if not answer.startswith(_CONFIG):
         return answer[0] if answer else 1
-    # Before anything is imported that would import them.
-    defer_modules()
-    from yiagent.handover import unpack
-
     return _run(unpack(answer.removeprefix(_CONFIG)))
 
 
