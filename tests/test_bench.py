@@ -46,6 +46,26 @@ def test_those_of_one_work_stand_side_by_side() -> None:
     assert [line.split("  ")[0] for line in text.splitlines()] == ["start", "-" * 9, "media, s", "bytes, kB"]
 
 
+def test_several_things_of_each_stand_in_columns() -> None:
+    """In a table of their own, before the others; what stands in a cell ends no cell."""
+    figures = [
+        Figure("idle", "MB", [1.0], aim=2.0, column="Rss"),
+        Figure("idle", "s/min", [3.0], column="processor"),
+        Figure("idle", "MB", [4.0], "a | b", column="Rss"),
+        FIGURES[2],
+    ]
+    assert Report({}, {"weight": figures}).markdown().splitlines()[2:] == [
+        "| **weight, n = 1** | Rss, MB | processor, s/min |",
+        "|---|---|---|",
+        "| idle | 1; ≤ 2: met | 3 |",
+        "| idle: a &#124; b | 4 |  |",
+        "",
+        "| **weight** | yiagent | beside it | n | aim |",
+        "|---|---|---|---|---|",
+        "| bytes, kB | 15.3 |  | 1 | ≤ 15: MISSED |",
+    ]
+
+
 def test_what_was_kept_is_read_again(tmp_path: Path) -> None:
     """Of more than one run; the machine is the first one's."""
     for name, report in (

@@ -60,15 +60,15 @@ def test_agent_ffmpeg_and_what_stands_beside_them_are_told_apart() -> None:
     weights.add(State.IDLE, {AGENT: WEIGHT})
     weights.add(State.IDLE, {BARE: heavier(-2.0)})
     weights.add(State.STREAMING, {AGENT: WEIGHT, FFMPEG: heavier(-5.0), TUNED: heavier(-6.0)})
-    figures = [figure for figure in weights.figures() if figure.what.endswith("private dirty")]
+    figures = [figure for figure in weights.figures() if figure.column == "private dirty"]
     assert [(figure.what, figure.who, figure.values) for figure in figures] == [
-        ("idle: agent, private dirty", OURS, [18.0]),
-        ("idle: agent, private dirty", "a bare paho client with asyncio and psutil", [16.0]),
-        ("streaming HD: agent, private dirty", OURS, [18.0]),
-        ("streaming HD: ffmpeg, private dirty", OURS, [13.0]),
-        ("streaming HD: ffmpeg, private dirty", "loop, tuned: its ffmpeg", [12.0]),
+        ("idle", OURS, [18.0]),
+        ("idle", "a bare paho client with asyncio and psutil", [16.0]),
+        ("streaming HD", OURS, [18.0]),
+        ("streaming HD: its ffmpeg", OURS, [13.0]),
+        ("streaming HD", "the tuned loop's ffmpeg", [12.0]),
     ]
-    processor = [figure for figure in weights.figures() if figure.what == "idle: agent, processor"]
+    processor = [figure for figure in weights.figures() if (figure.what, figure.column) == ("idle", "processor")]
     assert [(figure.who == OURS, figure.aim, figure.is_met) for figure in processor] == [
         (True, 0.1, False),
         (False, None, None),
@@ -82,8 +82,11 @@ def test_differences_are_taken_within_a_run() -> None:
         weights.add(State.STREAMING, {AGENT: heavier(base)})
         weights.add(State.FIVE_PAGES, {AGENT: heavier(base + 0.5, 0.1)})
         weights.add(State.CLOSED, {AGENT: heavier(base + 0.25, -0.01)})
+        weights.second_round.append((heavier(base).memory, heavier(base + 0.25).memory))
     assert found(weights, "each of five open pages adds: private dirty").values == pytest.approx([0.1, 0.1])
     assert found(weights, "each of five open pages adds: processor").values == pytest.approx([0.02, 0.02])
-    left = found(weights, "pages opened and closed again leave: private dirty")
-    assert (left.values, left.is_met) == ([0.25, 0.25], True)
-    assert found(weights, "pages opened and closed again leave: processor").is_met
+    left = found(weights, "five pages opened and closed leave, for the next ones: private dirty")
+    assert left.values == [0.25, 0.25]
+    again = found(weights, "five pages opened and closed once more leave: private dirty")
+    assert (again.values, again.is_met) == ([0.25, 0.25], False)
+    assert found(weights, "five pages opened and closed leave: processor").is_met

@@ -14,7 +14,8 @@ class Figure:
     """One measured thing: its values in `unit`, of `who`, and the aim that the median is held against where there is
     one. A value of None is what did not happen within `limit`.
 
-    Figures with the same `what` are of the same work in the same run, and stand side by side.
+    Figures with the same `what` are of the same work in the same run, and stand side by side. `column`: where several
+    things are measured of each `what`, which of them this is; they make a table of their own.
     """
 
     what: str
@@ -23,6 +24,7 @@ class Figure:
     who: str = OURS
     aim: float | None = None
     limit: float | None = None
+    column: str = ""
 
     @property
     def median(self) -> float | None:

@@ -49,19 +49,46 @@ class Report:
 
     def text(self, *, only: str = "") -> str:
         """For a terminal. `only`: this section alone."""
-        parts = []
-        for name, figures in self.sections.items():
-            if only in ("", name):
-                parts.append(_columns([[name, *HEADINGS[1:]], *_rows(figures)]))
-        return "\n\n".join(parts)
+        tables = [_columns(table) for name in self.sections if only in ("", name) for table in self._tables(name)]
+        return "\n\n".join(tables)
 
     def markdown(self) -> str:
         """For the README."""
-        lines = []
-        for name, figures in self.sections.items():
-            lines += ["", f"| **{name}** | {' | '.join(HEADINGS[1:])} |", "|---|---|---|---|---|"]
-            lines += [f"| {' | '.join(row)} |" for row in _rows(figures)]
-        return "\n".join([f"*{self.heading}*", *lines])
+        lines = [f"*{self.heading}*"]
+        for name in self.sections:
+            for heading, *rows in self._tables(name):
+                lines += ["", _marked([f"**{heading[0]}**", *heading[1:]]), "|---" * len(heading) + "|"]
+                lines += [_marked(row) for row in rows]
+        return "\n".join(lines)
+
+    def _tables(self, name: str) -> list[list[list[str]]]:
+        """The section's tables, each with its heading."""
+        figures = self.sections[name]
+        columns = list(dict.fromkeys(f"{figure.column}, {figure.unit}" for figure in figures if figure.column))
+        counts = _counts([figure for figure in figures if figure.column])
+        tables = [[[f"{name}, n = {counts}", *columns], *_matrix(figures, columns)]] if columns else []
+        if plain := [figure for figure in figures if not figure.column]:
+            tables.append([[name, *HEADINGS[1:]], *_rows(plain)])
+        return tables
+
+
+def _matrix(figures: list[Figure], columns: list[str]) -> list[list[str]]:
+    """A row for each thing and each who, with what was measured of it in columns."""
+    rows: dict[str, dict[str, str]] = {}
+    for figure in figures:
+        if figure.column:
+            cells = rows.setdefault(figure.what if figure.who == OURS else f"{figure.what}: {figure.who}", {})
+            verdict = f"; {_verdict(figure)}" if figure.aim is not None else ""
+            cells[f"{figure.column}, {figure.unit}"] = f"{figure}{verdict}"
+    return [[name, *(cells.get(column, "") for column in columns)] for name, cells in rows.items()]
+
+
+def _counts(figures: list[Figure]) -> str:
+    return "–".join(map(str, sorted({len(figure.values) for figure in figures})))
+
+
+def _marked(cells: list[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 
 
 def _rows(figures: list[Figure]) -> list[list[str]]:
@@ -72,13 +99,12 @@ def _rows(figures: list[Figure]) -> list[list[str]]:
         ours = [figure for figure in together if figure.who == OURS]
         others = [f"{figure.who}: {figure}" for figure in together if figure.who != OURS]
         aims = [_verdict(figure) for figure in together if figure.aim is not None]
-        counts = sorted({len(figure.values) for figure in together})
         rows.append(
             [
                 f"{what}, {together[0].unit}" if together[0].unit else what,
                 ", ".join(map(str, ours)),
                 "; ".join(others),
-                "–".join(map(str, counts)),
+                _counts(together),
                 ", ".join(aims),
             ]
         )

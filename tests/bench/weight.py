@@ -114,12 +114,14 @@ class _Scene:
             with self._tuned_loop() as tuned:
                 self._weights.add(State.STREAMING, self._weigh(agent, tuned))
             for state, count in ((State.ONE_PAGE, 1), (State.FIVE_PAGES, PAGES)):
-                with ExitStack() as stack:
-                    for _ in range(count):
-                        stack.enter_context(visitor(agent))
+                with _visitors(agent, count):
                     self._weights.add(state, self._weigh(agent))
-                wait_until(lambda: not _has_visitors(agent), PATIENCE_S, "the end of the visits")
             self._weights.add(State.CLOSED, self._weigh(agent))
+            before = memory_of(agent.pid)
+            with _visitors(agent, PAGES):
+                time.sleep(self._times.settle_s)
+            time.sleep(self._times.settle_s)
+            self._weights.second_round.append((before, memory_of(agent.pid)))
             broker.kill()
             self._weights.add(State.AWAY, weigh(_pids(agent), self._times.away_s))
             self._server.wait_for_stream(KEY)
@@ -214,6 +216,16 @@ def _has_visitors(agent: AgentProcess) -> bool:
         connection.laddr.port == port and connection.raddr
         for connection in psutil.Process(agent.pid).net_connections("tcp4")
     )
+
+
+@contextmanager
+def _visitors(agent: AgentProcess, count: int) -> Iterator[None]:
+    """So many open pages; all of them are closed at the end."""
+    with ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(visitor(agent))
+        yield
+    wait_until(lambda: not _has_visitors(agent), PATIENCE_S, "the end of the visits")
 
 
 @contextmanager
