@@ -29,6 +29,7 @@ class State(StrEnum):
 
     NO_PAGE = "idle, web.enabled: false"
     IDLE = "idle"
+    ENCRYPTED = "idle, TLS to the broker"
     STREAMING = "streaming HD"
     ONE_PAGE = "streaming HD, one page open"
     FIVE_PAGES = "streaming HD, five pages open"
@@ -56,6 +57,8 @@ AIMS: Final = {
     (State.STREAMING, "processor"): STREAMING_AIM_S_MIN,
     (State.FIVE_PAGES, "Rss"): RSS_AIM_MB,
     (State.FIVE_PAGES, "private dirty"): PRIVATE_DIRTY_AIM_MB,
+    (State.PICTURES, "Rss"): RSS_AIM_MB,
+    (State.PICTURES, "private dirty"): PRIVATE_DIRTY_AIM_MB,
 }
 
 

@@ -28,6 +28,7 @@ from tests.bench.weighed import AGENT, BARE, FFMPEG, PAGES, TUNED, State, Weight
 from tests.harness import AgentProcess
 from tests.peers.broker import Broker, Listener
 from tests.peers.camera import LiveCamera
+from tests.peers.certificates import Certificates
 from tests.peers.process import wait_until
 from tests.peers.rtmp import RtmpServer
 from tests.web.browser import page_agent
@@ -66,11 +67,13 @@ def measure_weight(folder: Path, options: Options) -> list[Figure]:
     """Everything on: MQTT with Home Assistant's discovery, the page, telemetry every 5 s; pictures where it says so."""
     times = QUICK if options.quick else Times()
     weights = Weights()
+    certificates = Certificates(folder / "certificates")
     with LiveCamera(folder / "camera") as camera, RtmpServer(folder / "server") as server:
         for number in range(options.runs):
             scene = _Scene(folder / f"{number}", camera, server, times, weights)
             scene.bare()
             scene.without_a_page()
+            scene.encrypted(certificates)
             scene.through_all_states()
             scene.with_pictures()
     return weights.figures()
@@ -104,6 +107,12 @@ class _Scene:
         """Idle, with the page switched off."""
         with self._agent("no-page", web={"enabled": False}) as (agent, _, _):
             self._weights.add(State.NO_PAGE, self._weigh(agent))
+
+    def encrypted(self, certificates: Certificates) -> None:
+        """Idle, with TLS to the broker."""
+        mqtt = {"tls": {"ca_file": f"{certificates.ca_file}"}}
+        with self._agent("encrypted", tls=certificates, mqtt=mqtt) as (agent, _, _):
+            self._weights.add(State.ENCRYPTED, self._weigh(agent))
 
     def through_all_states(self) -> None:
         """One agent, from idle to a broker that is away."""
@@ -154,11 +163,13 @@ class _Scene:
         return weigh({**_pids(agent), **beside}, self._times.window_s)
 
     @contextmanager
-    def _agent(self, name: str, **sections: Any) -> Iterator[tuple[AgentProcess, Broker, Listener]]:
+    def _agent(
+        self, name: str, *, tls: Certificates | None = None, **sections: Any
+    ) -> Iterator[tuple[AgentProcess, Broker, Listener]]:
         """An agent that is online and off, and a broker that only it and the listener are on."""
         with (
-            Broker(self._folder / f"{name}-broker") as broker,
-            Listener(broker.port, f"{TOPIC}/#") as listener,
+            Broker(self._folder / f"{name}-broker", tls=tls) as broker,
+            Listener(broker.port, f"{TOPIC}/#", tls=tls) as listener,
         ):
             agent: AgentProcess = page_agent(
                 self._folder / name,
@@ -169,7 +180,8 @@ class _Scene:
                 telemetry={"interval_s": TELEMETRY_S},
             )
             if sections:
-                config = {**agent.config, **sections}
+                config = {name: {**agent.config.get(name, {}), **section} for name, section in sections.items()}
+                config = {**agent.config, **config}
                 # Not a page's agent: where there is no page, there is no port to wait for.
                 agent = AgentProcess(self._folder / name, config=config)
             with agent:
