@@ -75,6 +75,27 @@ def test_what_fails_apart_is_told_once(capfd: pytest.CaptureFixture[str]) -> Non
     assert capfd.readouterr().err.count("ValueError: a fault of ours") == 1
 
 
+def test_whose_words_nobody_reads_ends_all_the_same(tmp_path: Path) -> None:
+    """A child that went on would be a second agent."""
+    script = f"""
+import os
+from yiagent.lean import do_apart
+def work():
+    reading, writing = os.pipe()
+    os.close(reading)
+    os.dup2(writing, 1)
+    print("to nobody")
+    return b"done"
+try:
+    do_apart(work)
+finally:
+    with open({f"{tmp_path / 'went on'}"!r}, "a") as file:
+        file.write("one\\n")
+"""
+    run(script)
+    assert (tmp_path / "went on").read_text() == "one\n"
+
+
 def test_where_no_process_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said, and no descriptor stays open."""
 

@@ -53,10 +53,13 @@ def _answer(work: Callable[[], bytes], writing: int) -> None:
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
-        os._exit(0)
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:
+                    stream.flush()
+        finally:
+            # Also where nobody reads what it says any more.
+            os._exit(0)
 
 
 def drop_ssl() -> None:
