@@ -21,6 +21,7 @@ from tests.homeassistant.checking import check, expect
 from tests.homeassistant.checks import ENTITIES, PICTURES, UNKNOWN
 from tests.homeassistant.hass import Json
 from tests.homeassistant.stand import PATIENCE_S, Stand
+from tests.homeassistant_rules import expanded
 from tests.peers.camera import REPOSITORY
 from tests.peers.process import PeerError
 from tests.web.browser import started
@@ -124,7 +125,7 @@ def an_entity_of_an_earlier_version_goes(stand: Stand) -> None:
     position = stand.listener.position
     with _front_door(stand) as agent:
         topic = "homeassistant/device/front-door/config"
-        message = json.loads(stand.listener.wait_for_topic(topic, PATIENCE_S, after=position).payload)
+        message = expanded(json.loads(stand.listener.wait_for_topic(topic, PATIENCE_S, after=position).payload))
         stand.hass.wait_for(lambda states: "switch.front_door_stream" in states, PATIENCE_S, "the camera")
         agent.stop()
         old = {**message["components"]["sensor_phase"], "unique_id": "yiagent_front-door_sensor_old", "name": "Old"}
