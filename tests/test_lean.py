@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,17 @@ def test_where_no_process_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BlockingIOError):
         lean.do_apart(bytes)
     assert {path.name for path in Path("/proc/self/fd").iterdir()} == before
+
+
+def test_whom_the_kernel_ends_has_not_answered() -> None:
+    """As it does where memory runs out; half an answer is none."""
+
+    def dies() -> bytes:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return b"never"
+
+    with pytest.raises(ChildProcessError, match="signal 9"):
+        lean.do_apart(dies)
 
 
 class Alone(AgentProcess):

@@ -22,7 +22,7 @@ def do_apart(work: Callable[[], bytes]) -> bytes:
     """What `work` returns, done by a child of this process: all that it imports and makes goes with it.
 
     Nothing if `work` failed, which Python has then told on standard error. Raises `OSError` where this machine has no
-    room for another process. Only while there are no threads.
+    room for another process, also where the kernel ended it for want of memory. Only while there are no threads.
     """
     reading, writing = os.pipe()
     try:
@@ -37,7 +37,9 @@ def do_apart(work: Callable[[], bytes]) -> bytes:
     os.close(writing)
     with open(reading, "rb") as pipe:  # noqa: PTH123 - no path but a descriptor
         answer = pipe.read()
-    os.waitpid(child, 0)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        raise ChildProcessError(f"ended by signal {os.WTERMSIG(status)}")
     return answer
 
 
