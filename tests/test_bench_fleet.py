@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.bench import fleet_sessions
-from tests.bench import fleet_wire as wire
+from tests.bench import mqtt_packets as wire
 from tests.bench.fleet_cameras import PASSWORD, Part, config_of, device_of, info_of, sample, snapshot_of
 from tests.bench.fleet_crowd import Return, most_within
 from tests.harness import WAIT_TIMEOUT_S

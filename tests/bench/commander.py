@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from tests.bench.mqtt_packets import packet, text
 from tests.peers.process import PeerError
 
 TIMEOUT_S = 5.0
@@ -33,20 +34,20 @@ class Commander:
 
     def send(self, payload: str) -> Sent:
         """Publish, and return when the broker has given it out."""
-        packet = publish_packet(self._topic, payload)
+        publication = publish_packet(self._topic, payload)
         at_s = time.monotonic()
-        self._socket.sendall(packet)
+        self._socket.sendall(publication)
         # A publication at QoS 0 comes back byte for byte.
-        self._expect(packet)
+        self._expect(publication)
         return Sent(at_s, time.monotonic())
 
     def __enter__(self) -> Self:
         self._socket = socket.create_connection(("127.0.0.1", self._port), TIMEOUT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # Level 4, a clean session, no keepalive, and a client id that the broker makes up.
-        self._socket.sendall(_packet(0x10, _text("MQTT") + b"\x04\x02\x00\x00" + _text("")))
+        self._socket.sendall(packet(0x10, text("MQTT") + b"\x04\x02\x00\x00" + text("")))
         self._expect(bytes.fromhex("20020000"))
-        self._socket.sendall(_packet(0x82, b"\x00\x01" + _text(self._topic) + b"\x00"))
+        self._socket.sendall(packet(0x82, b"\x00\x01" + text(self._topic) + b"\x00"))
         self._expect(bytes.fromhex("9003000100"))
         return self
 
@@ -55,27 +56,14 @@ class Commander:
     ) -> None:
         self._socket.close()
 
-    def _expect(self, packet: bytes) -> None:
+    def _expect(self, expected: bytes) -> None:
         received = b""
-        while len(received) < len(packet) and (more := self._socket.recv(len(packet) - len(received))):
+        while len(received) < len(expected) and (more := self._socket.recv(len(expected) - len(received))):
             received += more
-        if received != packet:
-            raise PeerError(f"the broker sent {received.hex()} instead of {packet.hex()}")
+        if received != expected:
+            raise PeerError(f"the broker sent {received.hex()} instead of {expected.hex()}")
 
 
 def publish_packet(topic: str, payload: str) -> bytes:
-    """A publication at QoS 0, not retained."""
-    return _packet(0x30, _text(topic) + payload.encode())
-
-
-def _packet(first: int, body: bytes) -> bytes:
-    length, size = b"", len(body)
-    while True:
-        size, digit = divmod(size, 128)
-        length += bytes([digit | (0x80 if size else 0)])
-        if not size:
-            return bytes([first]) + length + body
-
-
-def _text(text: str) -> bytes:
-    return len(text.encode()).to_bytes(2) + text.encode()
+    """A publication at QoS 0, not retained, by MQTT 3.1.1."""
+    return packet(0x30, text(topic) + payload.encode())

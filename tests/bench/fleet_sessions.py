@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
-from tests.bench import fleet_wire as wire
+from tests.bench import mqtt_packets as wire
 from tests.bench.fleet_cameras import (
     INTERVAL_S,
     PASSWORD,

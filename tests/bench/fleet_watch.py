@@ -9,7 +9,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-from tests.bench import fleet_wire as wire
+from tests.bench import mqtt_packets as wire
 from tests.peers.process import PeerError
 from yiagent.topics import OFFLINE, ONLINE
 
